@@ -1,0 +1,272 @@
+"""What all classifiers share: checked input, all-or-nothing fits, prediction and its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from sknets._core import Precision, resolve_device, resolve_precision
+from sknets._data import (
+    LabelCodec,
+    Namespace,
+    Rows,
+    check_features,
+    check_labels,
+    check_sample_weight,
+    combine_weights,
+    input_dtype,
+    make_rows,
+    namespace_of,
+)
+
+DEVICE_CONSTRAINTS: dict[str, list] = {
+    "device": [str, torch.device],
+    "precision": [StrOptions({"auto", "float32", "float64", "bf16"})],
+}
+"""The part of ``_parameter_constraints`` that says where and how to compute."""
+
+# Set by scikit-learn's callbacks while a fit runs; it looks for them after an error too.
+_CALLBACK_STATE = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What ``fit`` was given, checked and encoded.
+
+    Attributes
+    ----------
+    rows : Rows
+        X, n rows.
+    target : Tensor of shape (n,) or (n, n_labels)
+        Class numbers (int64), or indicators (bool) where multilabel; on `device`.
+    sample_weight : Tensor of shape (n,) or None
+        Sample weights times class weights, in the dtype of the rows; on `device`.
+    codec : LabelCodec
+        From labels to targets and back.
+    device : torch.device
+        Where to compute.
+    precision : Precision
+        What to compute in.
+    namespace : Namespace
+        Where array attributes and outputs have to be.
+    """
+
+    rows: Rows
+    target: torch.Tensor
+    sample_weight: torch.Tensor | None
+    codec: LabelCodec
+    device: torch.device
+    precision: Precision
+    namespace: Namespace
+
+
+class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    """Base of all classifiers.
+
+    A child has the parameters ``device`` and ``precision``, calls `_check_training_data` inside
+    `_all_or_nothing` in its ``fit``, sets ``_codec``, ``_namespace`` and ``classes_`` by
+    `_remember`, and implements `_logits`.
+    """
+
+    # -- for fit ---------------------------------------------------------------------------------
+
+    def _check_training_data(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        class_weight: Any = None,
+        codec: LabelCodec | None = None,
+        classes: Any = None,
+        multilabel: bool = False,
+        reset: bool = True,
+    ) -> TrainingData:
+        """Check and encode what ``fit`` or ``partial_fit`` was given.
+
+        Parameters
+        ----------
+        codec : LabelCodec or None, default=None
+            Of an earlier fit, to which y must keep; None learns the classes from `classes`, or
+            from y.
+        multilabel : bool, default=False
+            Whether y may be an indicator matrix.
+        reset : bool, default=True
+            Whether X sets the features, or must have those of an earlier fit.
+        """
+        namespace = namespace_of(X)
+        given = X.device if isinstance(X, torch.Tensor) else None
+        X = check_features(self, X, reset=reset)
+        y = check_labels(self, y, multilabel=multilabel)
+        check_consistent_length(X, y)
+        if codec is None:
+            codec = (
+                LabelCodec.from_labels(y) if classes is None else LabelCodec.from_classes(classes, y)
+            )
+        codec.check_known(y)
+        weights = check_sample_weight(sample_weight, X.shape[0])
+        weights = combine_weights(weights, class_weight, y, codec.classes)
+        device = resolve_device(self.device, given=given)
+        precision = resolve_precision(self.precision, device=device, input_dtype=input_dtype(X))
+        rows = make_rows(X, dtype=precision.dtype, device=device)
+        target = torch.from_numpy(codec.encode(y)).to(device)
+        weight = None if weights is None else torch.from_numpy(weights).to(device, precision.dtype)
+        return TrainingData(rows, target, weight, codec, device, precision, namespace)
+
+    def _remember(self, data: TrainingData) -> None:
+        """Set what prediction needs to know of the training data."""
+        self._codec = data.codec
+        self._namespace = data.namespace
+        self.classes_ = data.codec.classes
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave the estimator as it was if the block fails.
+
+        The block must replace attributes, never change them in place.
+        """
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            kept = {k: self.__dict__[k] for k in _CALLBACK_STATE if k in self.__dict__}
+            self.__dict__.clear()
+            self.__dict__.update(before, **kept)
+            raise
+
+    # -- for prediction --------------------------------------------------------------------------
+
+    def _logits(self, X: Any) -> torch.Tensor:
+        """Return logits (n, n_outputs) of a checked X, on any device."""
+        raise NotImplementedError
+
+    def _checked_logits(self, X: Any, method: str) -> tuple[torch.Tensor, Namespace]:
+        """Check X against the fit and return its logits and where outputs go."""
+        check_is_fitted(self)
+        namespace = namespace_of(X)
+        if get_config()["array_api_dispatch"] and namespace.name != self._namespace.name:
+            raise ValueError(
+                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
+                f"and the same device as those passed to fit(), which was {self._namespace.name}, "
+                f"got {namespace.name}."
+            )
+        return self._logits(check_features(self, X, reset=False)), namespace
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the logits of the rows of X: log-odds up to the softmax or sigmoid.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix, torch.Tensor} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            One score a row for two classes (above zero means ``classes_[1]``), else one a class
+            or label. With scikit-learn's ``array_api_dispatch``, an array of X's library on X's
+            device.
+
+        Raises
+        ------
+        ValueError
+            If X does not have the features of ``fit`` or holds NaN or infinite values.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        logits, namespace = self._checked_logits(X, "decision_function")
+        if self._codec.n_outputs == 1 and self._codec.kind == "binary":
+            logits = logits[:, 0]
+        return namespace.export(logits)
+
+    def predict(self, X: Any) -> Any:
+        """Predict the labels of the rows of X.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix, torch.Tensor} of shape (n_samples, n_features)
+            Rows to classify.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels from ``classes_``, or an indicator matrix after a multilabel fit.
+
+        Raises
+        ------
+        ValueError
+            If X does not have the features of ``fit`` or holds NaN or infinite values.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        logits, namespace = self._checked_logits(X, "predict")
+        labels = self._codec.decode(logits)
+        return namespace.export_labels(labels) if isinstance(labels, np.ndarray) else labels
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: sparse and Array API input are taken."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+
+class ProbabilisticMixin:
+    """Probabilities from logits."""
+
+    def predict_proba(self: Any, X: Any) -> Any:
+        """Return the probability of every class for the rows of X.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix, torch.Tensor} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; rows sum to 1, save after a multilabel fit, where each
+            column is the probability of a label of its own.
+
+        Raises
+        ------
+        ValueError
+            If X does not have the features of ``fit`` or holds NaN or infinite values.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        logits, namespace = self._checked_logits(X, "predict_proba")
+        return namespace.export(self._codec.probabilities(logits))
+
+    def predict_log_proba(self: Any, X: Any) -> Any:
+        """Return the logarithm of the probability of every class for the rows of X.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix, torch.Tensor} of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Computed from the logits, so that it stays finite where a probability underflows.
+
+        Raises
+        ------
+        ValueError
+            If X does not have the features of ``fit`` or holds NaN or infinite values.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        logits, namespace = self._checked_logits(X, "predict_log_proba")
+        return namespace.export(self._codec.log_probabilities(logits))

@@ -1,0 +1,65 @@
+"""Checks X: shapes, numbers, finiteness, feature names; copies nothing that need not be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn import config_context
+from sklearn.utils.validation import validate_data
+
+from sknets._data._namespace import as_numpy
+
+
+def check_features(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Return X as a 2-D ndarray, CSR matrix or tensor of real, finite numbers.
+
+    Numeric dtypes are kept, so that a memory map is never copied whole. `reset` records
+    ``n_features_in_`` and ``feature_names_in_`` on `estimator`; otherwise X has to fit them.
+
+    Raises
+    ------
+    ValueError
+        If X is not 2-D, is empty, has NaN, infinite or complex values, or features that differ
+        from those of ``fit``.
+    """
+    if isinstance(X, torch.Tensor):
+        _check_tensor(estimator, X)
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return X.detach()
+    X = as_numpy(X)
+    with config_context(array_api_dispatch=False):
+        return validate_data(estimator, X, accept_sparse="csr", dtype="numeric", reset=reset)
+
+
+def _check_tensor(estimator: Any, X: torch.Tensor) -> None:
+    name = type(estimator).__name__
+    if X.layout != torch.strided:
+        raise TypeError(
+            f"{name} takes sparse data as scipy.sparse CSR arrays or matrices, "
+            f"got a torch tensor of layout {X.layout}."
+        )
+    if X.ndim != 2:
+        raise ValueError(
+            f"Expected a 2-dimensional X of shape (n_samples, n_features), got a tensor of shape "
+            f"{tuple(X.shape)}. Reshape your data."
+        )
+    for count, what in zip(X.shape, ("sample", "feature"), strict=True):
+        if count == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 is "
+                f"required by {name}."
+            )
+    if X.is_complex():
+        raise ValueError(f"Complex data not supported, got a tensor of dtype {X.dtype}.")
+    if X.is_floating_point() and not bool(torch.isfinite(X).all()):
+        value = "NaN" if bool(torch.isnan(X).any()) else "infinity"
+        raise ValueError(f"Input X contains {value}; {name} takes finite numbers only.")
+
+
+def input_dtype(X: Any) -> torch.dtype:
+    """Return the torch dtype that stands for the dtype of a checked X."""
+    if isinstance(X, torch.Tensor):
+        return X.dtype
+    return torch.float32 if X.dtype == np.float32 else torch.float64

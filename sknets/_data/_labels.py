@@ -1,0 +1,133 @@
+"""Labels of any kind to targets and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import column_or_1d
+
+from sknets._core._sklearn import check_y
+from sknets._data._namespace import as_numpy
+
+
+def check_labels(estimator: Any, y: Any, *, multilabel: bool) -> np.ndarray:
+    """Return y as an array of labels, (n_samples,), or (n_samples, n_labels) where multilabel.
+
+    Raises
+    ------
+    ValueError
+        If y is missing, not finite, continuous, or has more than one column where that is not
+        allowed.
+    """
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target "
+            "y is None."
+        )
+    y = as_numpy(y)
+    y = check_y(y, multi_output=multilabel, estimator=estimator)
+    if y.ndim == 2 and y.shape[1] == 1 and not sparse.issparse(y):
+        y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    return y
+
+
+class LabelCodec:
+    """Encodes labels as targets and decodes logits to labels.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The labels, sorted; for multilabel targets the column numbers.
+    kind : {"binary", "multiclass", "multilabel"}
+        At most two classes share one logit; more have one each; so has each label.
+    n_outputs : int
+        Number of logits of a net for these labels.
+    """
+
+    def __init__(self, classes: np.ndarray, *, multilabel: bool, sparse_output: bool) -> None:
+        self.classes = classes
+        self.kind = "multilabel" if multilabel else "multiclass" if len(classes) > 2 else "binary"
+        self.n_outputs = 1 if self.kind == "binary" else len(classes)
+        self.sparse_output = sparse_output
+
+    @classmethod
+    def from_labels(cls, y: Any) -> LabelCodec:
+        """Learn the classes from y."""
+        multilabel = type_of_target(y, input_name="y").startswith("multilabel")
+        if not multilabel and getattr(y, "ndim", 1) == 2:
+            raise ValueError(
+                "y must be one label a sample or a multilabel indicator matrix of zeros and "
+                f"ones, got {y.shape[1]} columns of several classes."
+            )
+        return cls(unique_labels(y), multilabel=multilabel, sparse_output=sparse.issparse(y))
+
+    @classmethod
+    def from_classes(cls, classes: Any, y: Any) -> LabelCodec:
+        """Take the classes from a list of them, for a y that may not show them all."""
+        multilabel = type_of_target(y, input_name="y").startswith("multilabel")
+        return cls(unique_labels(classes), multilabel=multilabel, sparse_output=sparse.issparse(y))
+
+    def check_known(self, y: Any) -> None:
+        """Raise if y has labels that are not among the classes.
+
+        Raises
+        ------
+        ValueError
+            If it has.
+        """
+        seen = unique_labels(y)
+        if len(np.setdiff1d(seen, self.classes)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes}. 'y' has {seen}."
+            )
+
+    def encode(self, y: Any) -> np.ndarray:
+        """Return targets: class numbers (n,) int64, or indicators (n, n_labels) bool."""
+        if self.kind == "multilabel":
+            return (y.toarray() if sparse.issparse(y) else np.asarray(y)).astype(bool)
+        return np.searchsorted(self.classes, y).astype(np.int64)
+
+    def decode(self, logits: torch.Tensor) -> Any:
+        """Return the labels of logits (n, n_outputs), a NumPy array (sparse if y was)."""
+        if self.kind == "multiclass":
+            return self.classes[logits.argmax(1).cpu().numpy()]
+        positive = (logits > 0).cpu().numpy()
+        if self.kind == "multilabel":
+            labels = positive.astype(np.int64)
+            return sparse.csr_matrix(labels) if self.sparse_output else labels
+        if len(self.classes) == 1:
+            return np.repeat(self.classes, len(positive))
+        return self.classes[positive[:, 0].astype(np.int64)]
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities of logits (n, n_outputs): a column a class or label."""
+        if self.kind == "multiclass":
+            return torch.softmax(logits, 1)
+        proba = torch.sigmoid(logits)
+        if self.kind == "multilabel":
+            # A sigmoid lies strictly between 0 and 1; rounding must not say otherwise.
+            limits = torch.finfo(proba.dtype)
+            return proba.clamp_(limits.tiny, 1 - limits.eps / 2)
+        if len(self.classes) == 1:
+            return torch.ones_like(proba)
+        return torch.cat((torch.sigmoid(-logits), proba), 1)
+
+    def log_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the logarithms of the probabilities, without the rounding of these."""
+        if self.kind == "multilabel":
+            return self.probabilities(logits).log_()
+        if self.kind == "multiclass":
+            log_proba = torch.log_softmax(logits, 1)
+        elif len(self.classes) == 1:
+            return torch.zeros_like(logits)
+        else:
+            logsigmoid = torch.nn.functional.logsigmoid
+            log_proba = torch.cat((logsigmoid(-logits), logsigmoid(logits)), 1)
+        # The logarithm of a probability that underflows is -inf, as scikit-learn demands.
+        return log_proba.masked_fill_(self.probabilities(logits) == 0, -torch.inf)

@@ -1,0 +1,175 @@
+"""X as the engines see it: rows that are handed out as dense tensors, a few at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+
+Index = torch.Tensor | np.ndarray
+
+# Blocks of rows handed out at once take about this many bytes: small beside any memory, large
+# beside the cost of a call.
+_BLOCK_BYTES = 2**25
+
+
+class Rows:
+    """The rows of a 2-D X, given out as dense tensors of one dtype on one device.
+
+    Attributes
+    ----------
+    n : int
+        Number of rows.
+    n_features : int
+        Number of columns.
+    dtype : torch.dtype
+        Of the tensors given out.
+    device : torch.device
+        Of the tensors given out.
+    is_sparse : bool
+        Whether X is a CSR matrix; `csr` is then that matrix, and None otherwise.
+    """
+
+    is_sparse = False
+    csr: Any = None
+
+    def __init__(
+        self, n: int, n_features: int, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.n = n
+        self.n_features = n_features
+        self.dtype = dtype
+        self.device = device
+
+    @property
+    def block_rows(self) -> int:
+        """How many rows to ask for at once where any number would do."""
+        return max(1, _BLOCK_BYTES // max(1, self.n_features * self.dtype.itemsize))
+
+    def take(self, index: Index) -> torch.Tensor:
+        """Return the rows numbered `index`, shape (len(index), n_features)."""
+        raise NotImplementedError
+
+    def slice(self, start: int, stop: int) -> torch.Tensor:
+        """Return rows `start` to `stop`, shape (stop - start, n_features)."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return self.n
+
+
+class DenseRows(Rows):
+    """Rows of a tensor, which may be a view of NumPy's memory or of a memory map."""
+
+    def __init__(self, data: torch.Tensor, *, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(data.shape[0], data.shape[1], dtype=dtype, device=device)
+        self.data = data
+
+    def take(self, index: Index) -> torch.Tensor:
+        """Return the rows numbered `index`, shape (len(index), n_features)."""
+        where = torch.as_tensor(index, dtype=torch.int64, device=self.data.device)
+        return self.data.index_select(0, where).to(self.device, self.dtype)
+
+    def slice(self, start: int, stop: int) -> torch.Tensor:
+        """Return rows `start` to `stop`; a view where dtype and device already fit."""
+        return self.data[start:stop].to(self.device, self.dtype)
+
+
+class SparseRows(Rows):
+    """Rows of a CSR matrix, densified as they are asked for."""
+
+    is_sparse = True
+
+    def __init__(self, csr: Any, *, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(csr.shape[0], csr.shape[1], dtype=dtype, device=device)
+        self.csr = csr
+
+    def take(self, index: Index) -> torch.Tensor:
+        """Return the rows numbered `index`, shape (len(index), n_features)."""
+        return self._densify(self.csr[np.asarray(index)])
+
+    def slice(self, start: int, stop: int) -> torch.Tensor:
+        """Return rows `start` to `stop`, shape (stop - start, n_features)."""
+        return self._densify(self.csr[start:stop])
+
+    def _densify(self, part: Any) -> torch.Tensor:
+        return torch.from_numpy(part.toarray()).to(self.device, self.dtype)
+
+
+class SubsetRows(Rows):
+    """Some rows of other rows, by number and without a copy."""
+
+    def __init__(self, rows: Rows, index: np.ndarray) -> None:
+        super().__init__(len(index), rows.n_features, dtype=rows.dtype, device=rows.device)
+        self.rows = rows
+        self.index = index
+
+    def take(self, index: Index) -> torch.Tensor:
+        """Return the rows numbered `index` among these, shape (len(index), n_features)."""
+        return self.rows.take(self.index[np.asarray(index)])
+
+    def slice(self, start: int, stop: int) -> torch.Tensor:
+        """Return rows `start` to `stop` of these, shape (stop - start, n_features)."""
+        return self.rows.take(self.index[start:stop])
+
+
+def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device) -> Rows:
+    """Return the rows of a checked X.
+
+    A dense X in memory is brought to `dtype` once. A memory map stays on disk and is converted a
+    block at a time. On an accelerator X goes there once, whole, if it takes at most half of the
+    free memory.
+    """
+    if sparse.issparse(X):
+        return SparseRows(X, dtype=dtype, device=device)
+    data = X if isinstance(X, torch.Tensor) else as_tensor_view(X)
+    if device.type != "cpu" and data.device != device:
+        fits = data.numel() * dtype.itemsize <= _free_bytes(device) // 2
+        data = data.to(device, dtype) if fits else data
+    elif not (isinstance(X, np.ndarray) and is_memory_mapped(X)):
+        data = data.to(dtype)
+    return DenseRows(data, dtype=dtype, device=device)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return 2**33
+
+
+def is_memory_mapped(array: Any) -> bool:
+    """Whether the memory of `array` is, in the end, a ``numpy.memmap``."""
+    while array is not None:
+        if isinstance(array, np.memmap):
+            return True
+        array = getattr(array, "base", None)
+    return False
+
+
+class _Writeable:
+    """Presents read-only memory as writeable, for torch, which has no read-only tensors."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+        self.base = array
+
+
+def as_tensor_view(array: np.ndarray) -> torch.Tensor:
+    """Return a tensor over the memory of `array`, read-only or not; nobody may write to it.
+
+    Memory that torch cannot describe (negative strides, foreign byte order) is copied.
+    """
+    array = np.asarray(array)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    if not array.flags.writeable and array.size:
+        array = np.asarray(_Writeable(array))
+    elif not array.flags.writeable:
+        array = array.copy()
+    return torch.from_numpy(array)

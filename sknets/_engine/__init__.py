@@ -1,0 +1,40 @@
+"""The ways weights are fitted: by epochs, by full batches, by the perceptron's rule."""
+
+from sknets._engine._autograd import AutogradStep
+from sknets._engine._dense import DenseLayer, DenseStep, make_dense_step
+from sknets._engine._epochs import EpochLoop, Hooks, Training
+from sknets._engine._flat import FlatParameters
+from sknets._engine._full_batch import FullBatchResult, minimise
+from sknets._engine._linear_step import LinearStep
+from sknets._engine._logistic_objective import LogisticObjective
+from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
+from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history
+from sknets._engine._row_blocks import blocks_of_rows
+from sknets._engine._step import Step
+from sknets._engine._threads import useful_threads
+from sknets._engine._validation import Validation, logits_in_blocks
+
+__all__ = [
+    "HISTORY_COLUMNS",
+    "AutogradStep",
+    "DenseLayer",
+    "DenseStep",
+    "EpochLoop",
+    "FlatParameters",
+    "FullBatch",
+    "FullBatchResult",
+    "Hooks",
+    "LinearStep",
+    "LogisticObjective",
+    "Progress",
+    "Step",
+    "Training",
+    "Validation",
+    "blocks_of_rows",
+    "logits_in_blocks",
+    "make_dense_step",
+    "make_history",
+    "minimise",
+    "train_lbfgs",
+    "useful_threads",
+]

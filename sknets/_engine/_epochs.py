@@ -1,0 +1,283 @@
+"""Training by epochs of mini-batches."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from sknets._core import limit_threads
+from sknets._data import Batches
+from sknets._nn import Schedule
+
+from ._flat import FlatParameters
+from ._progress import Progress
+from ._step import Step
+from ._validation import Validation
+
+
+@dataclass
+class Hooks:
+    """What the caller wants to hear of.
+
+    Attributes
+    ----------
+    epoch_begins : callable () -> None
+        Before an epoch.
+    epoch_ends : callable () -> bool
+        After an epoch; true asks to stop.
+    fit_ends : callable () -> None
+        After the last epoch.
+    """
+
+    epoch_begins: Callable[[], None] = lambda: None
+    epoch_ends: Callable[[], bool] = lambda: False
+    fit_ends: Callable[[], None] = lambda: None
+
+
+@dataclass
+class Training:
+    """Everything a fit by epochs needs, built.
+
+    Attributes
+    ----------
+    module, flat, step, optimiser, schedule, batches
+        The net, its weights as one vector, what computes a gradient, what applies it, the
+        learning rate's course, and the data.
+    progress : Progress
+        Continued, in place.
+    max_epochs : int
+        Epochs at most.
+    tol, n_iter_no_change : float
+        Training ends after more than `n_iter_no_change` epochs without an improvement of `tol`.
+    validation : Validation or None, default=None
+        Measured after every epoch.
+    early_stopping : bool, default=False
+        Whether the validation score decides when to stop and which epoch's weights to keep.
+    single_epoch : bool, default=False
+        One epoch of ``partial_fit``: not to converge is then no news.
+    verbose : bool, default=False
+        Whether to print a line an epoch.
+    callbacks : sequence, default=()
+        skorch's callbacks.
+    task : str
+        "multiclass", "binary" or "multilabel".
+    """
+
+    module: nn.Module
+    flat: FlatParameters
+    step: Step
+    optimiser: torch.optim.Optimizer
+    schedule: Schedule
+    batches: Batches
+    progress: Progress
+    max_epochs: int
+    tol: float
+    n_iter_no_change: float
+    task: str
+    validation: Validation | None = None
+    early_stopping: bool = False
+    single_epoch: bool = False
+    verbose: bool = False
+    callbacks: Any = ()
+    n_threads: int | None = None
+
+
+class EpochLoop:
+    """Runs a `Training`.
+
+    Attributes
+    ----------
+    n_epochs : int
+        Whole epochs done.
+    """
+
+    def __init__(self, training: Training, hooks: Hooks | None = None) -> None:
+        self.training = training
+        self.hooks = hooks or Hooks()
+        self.n_epochs = 0
+        self._best: list[torch.Tensor] | None = None
+        self._last: list[torch.Tensor] | None = None
+        self._net: Any = None
+
+    def run(self) -> None:
+        """Train until the loss or the score no longer improves, or the epochs are used up.
+
+        Raises
+        ------
+        ValueError
+            If the loss turns NaN or infinite.
+        KeyboardInterrupt
+            If the user interrupts before one epoch is whole; later the weights of the last whole
+            epoch stand and a warning is given.
+        """
+        training = self.training
+        with limit_threads(training.n_threads):
+            self._start_callbacks()
+            training.module.train()
+            try:
+                self._run_epochs()
+            except KeyboardInterrupt:
+                if self._last is None:
+                    raise
+                training.flat.restore(self._last)
+                warnings.warn(
+                    f"Training interrupted by user after epoch {self.n_epochs}, whose weights are "
+                    "kept.",
+                    stacklevel=2,
+                )
+            if training.early_stopping and self._best is not None:
+                training.flat.restore(self._best)
+            self._notify("on_train_end")
+        training.module.eval()
+        self.hooks.fit_ends()
+
+    def _run_epochs(self) -> None:
+        training = self.training
+        while self.n_epochs < training.max_epochs:
+            self.hooks.epoch_begins()
+            started = perf_counter()
+            self._notify("on_epoch_begin")
+            loss = self._train_epoch()
+            self._check_finite(loss)
+            wants_stop = self._end_epoch(loss, started)
+            self._last = training.flat.snapshot()
+            if self._callbacks_stop() | bool(self.hooks.epoch_ends()) or wants_stop:
+                return
+            if training.single_epoch:
+                return
+        warnings.warn(
+            f"max_iter={training.max_epochs} epochs are done and training has not converged yet. "
+            "Raise max_iter, or tol if the loss is good enough.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def _train_epoch(self) -> float:
+        training = self.training
+        step, optimiser = training.step, training.optimiser
+        step.begin_epoch(training.batches.sizes)
+        for x, target, weight in training.batches.epoch(step.encode):
+            if self._net is None:
+                step.gradient(x, target, weight)
+            else:
+                self._notify("on_batch_begin", batch=(x, target), training=True)
+                step.gradient(x, target, weight)
+                named = list(training.module.named_parameters())
+                self._notify("on_grad_computed", named_parameters=named, X=x, y=target)
+            optimiser.step()
+            if self._net is not None:
+                self._notify("on_batch_end", batch=(x, target), training=True)
+        return step.end_epoch()
+
+    def _end_epoch(self, loss: float, started: float) -> bool:
+        """Record the epoch, prepare the next, and say whether there should be none."""
+        training, progress = self.training, self.training.progress
+        rate = training.schedule.rate
+        self.n_epochs += 1
+        progress.n_samples_seen += training.batches.rows.n
+        progress.loss_curve.append(loss)
+        validation_loss = score = float("nan")
+        if training.validation is not None:
+            validation_loss, score = training.validation.measure(training.module)
+        progress.record(
+            train_loss=loss,
+            validation_loss=validation_loss,
+            validation_score=score,
+            learning_rate=rate,
+            seconds=perf_counter() - started,
+        )
+        if training.verbose:
+            self._print(loss, score)
+        if training.early_stopping:
+            progress.validation_scores.append(score)
+            if progress.note_score(score, training.tol):
+                self._best = training.flat.snapshot()
+        else:
+            progress.note_loss(loss, training.tol)
+        training.schedule.end_epoch(progress.n_samples_seen)
+        if progress.n_stale > training.n_iter_no_change:
+            if training.schedule.stops_at_plateau():
+                return True
+            progress.n_stale = 0
+        return False
+
+    def _check_finite(self, loss: float) -> None:
+        if math.isfinite(loss):
+            return
+        rate = self.training.schedule.rate
+        raise ValueError(
+            f"The training loss must stay finite, got {loss} in epoch {self.n_epochs + 1} with a "
+            f"learning rate of {rate:g}. Lower learning_rate_init, or scale the features first "
+            "(StandardScaler in a Pipeline)."
+        )
+
+    def _print(self, loss: float, score: float) -> None:
+        line = f"Epoch {self.n_epochs}, loss = {loss:.8f}"
+        if not math.isnan(score):
+            line += f", validation score = {score:.6f}"
+        print(line)
+
+    # -- skorch's callbacks ----------------------------------------------------------------------
+
+    def _start_callbacks(self) -> None:
+        training = self.training
+        if not training.callbacks:
+            return
+        from ._net import CallbackNet, as_dataset
+
+        self._net = CallbackNet(
+            training.module,
+            training.optimiser,
+            task=training.task,
+            dtype=training.batches.rows.dtype,
+            callbacks=training.callbacks,
+            max_epochs=training.max_epochs,
+            batch_size=training.batches.batch_size,
+        ).initialize()
+        train = as_dataset(training.batches.rows, training.batches.target)
+        check = training.validation
+        self._datasets = {
+            "dataset_train": train,
+            "dataset_valid": None if check is None else as_dataset(check.rows, check.target),
+        }
+        self._notify("on_train_begin", X=train.X, y=train.y)
+
+    def _notify(self, event: str, **details: Any) -> None:
+        if self._net is None:
+            return
+        if event == "on_epoch_begin":
+            self._net.history.new_epoch()
+            self._net.history.record("epoch", len(self._net.history))
+        if event.startswith("on_epoch"):
+            details = self._datasets
+        for _, callback in self._net.callbacks_:
+            getattr(callback, event)(self._net, **details)
+
+    def _callbacks_stop(self) -> bool:
+        """Give skorch's callbacks the epoch's figures; one that raises asks to stop."""
+        if self._net is None:
+            return False
+        history, record = self.training.progress.history, self._net.history.record
+        figures = {"train_loss": history["train_loss"][-1]}
+        if self.training.validation is not None:
+            figures["valid_loss"] = history["validation_loss"][-1]
+            figures["valid_acc"] = history["validation_score"][-1]
+        for name, value in figures.items():
+            earlier = [row[name] for row in self._net.history[:-1]]
+            better = max if name.endswith("acc") else min
+            record(name, value)
+            record(f"{name}_best", not earlier or better(value, better(earlier)) != better(earlier))
+        record("dur", history["seconds"][-1])
+        try:
+            self._notify("on_epoch_end")
+        except KeyboardInterrupt:
+            return True
+        return False

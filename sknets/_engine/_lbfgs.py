@@ -1,0 +1,42 @@
+"""L-BFGS: scipy's quasi-Newton steps on torch's loss and gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import OptimizeResult, minimize
+
+from sknets._engine._logistic_objective import LogisticObjective, Progress, Vector
+
+
+def lbfgs(
+    objective: LogisticObjective, start: Vector, *, tol: float, max_iter: int, progress: Progress
+) -> tuple[Vector, bool, str]:
+    """Minimise a smooth objective until no component of its gradient exceeds ``tol``.
+
+    Returns the parameters, whether they converged, and scipy's message.
+
+    Source: R. H. Byrd, P. Lu, J. Nocedal, C. Zhu, "A limited memory algorithm for bound constrained
+    optimization", SIAM J. Sci. Comput. 16 (1995).
+    """
+
+    def after_iteration(intermediate_result: OptimizeResult) -> None:
+        progress(intermediate_result.x, float(intermediate_result.fun))
+
+    options: dict[str, Any] = {
+        "maxiter": max_iter,
+        "maxfun": 50 * max(1, max_iter),
+        "maxls": 50,
+        "gtol": tol,
+        "ftol": np.finfo(np.float64).eps,
+    }
+    result = minimize(
+        objective.loss_gradient,
+        start,
+        method="L-BFGS-B",
+        jac=True,
+        options=options,
+        callback=after_iteration,
+    )
+    return result.x, result.status == 0, str(result.message)

@@ -1,0 +1,154 @@
+"""Rosenblatt's rule inside one block of rows, for all classes at once.
+
+A perceptron looks at one row after another and moves its weights only at a mistake. So the scores
+of a whole block can be computed with the weights of the block's start, in one product, and every
+mistake then shifts the scores of the rows behind it by a multiple of their inner products with the
+mistaken row: one row of the block's Gram matrix. The result is that of the row-by-row loop.
+
+Shapes: K classes (each against the rest; 1 for a binary target), B rows of a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What the rule did in a block.
+
+    Attributes
+    ----------
+    steps : ndarray of shape (K, B)
+        The multiple of a row that went into a class's weights; 0 where the row was right.
+    margins : ndarray of shape (K, B)
+        ``sign * score`` of a row found wrong, when it was seen; 0 where the row was right.
+    n_mistakes : int
+        Mistakes of all classes together.
+    """
+
+    steps: Array
+    margins: Array
+    n_mistakes: int
+
+
+class Coupling:
+    """How a step on one row of a block moves the scores of the rows behind it.
+
+    Parameters
+    ----------
+    size : int
+        Rows of a full block; shorter blocks may be passed to the methods.
+    shrinkage : float
+        Factor on the weights after every row; 1 without an L2 term. The intercept is not shrunk.
+    intercept_step : float
+        Part of each step that the intercept takes; 0 without an intercept.
+    dtype : numpy dtype
+        Floating type of the computation.
+    """
+
+    def __init__(self, size: int, shrinkage: float, intercept_step: float, dtype: Any) -> None:
+        self.shrinkage = shrinkage
+        self.intercept_step = intercept_step
+        self._behind = np.triu(np.ones((size, size), dtype), 1)
+        distance = np.arange(size) - np.arange(size)[:, None] - 1
+        self._fade = (shrinkage ** np.maximum(distance, 0) * self._behind).astype(dtype)
+        self.powers = (float(shrinkage) ** np.arange(size + 1)).astype(dtype)
+
+    def from_gram(self, gram: Array) -> Array:
+        """Return what row i's step adds to row j's score, (B, B); `gram` is overwritten.
+
+        The diagonal is infinite, so that a corrected row can never look wrong again.
+        """
+        size = len(gram)
+        if self.shrinkage == 1.0:
+            gram += self.intercept_step
+            gram *= self._behind[:size, :size]
+        else:
+            gram *= self._fade[:size, :size]
+            gram += self.intercept_step * self._behind[:size, :size]
+        gram.reshape(-1)[:: size + 1] = np.inf
+        return gram
+
+    def carried(self, steps: Array) -> Array:
+        """Return how much of each step is left in the weights after the block, (K, B)."""
+        if self.shrinkage == 1.0:
+            return steps
+        return steps * self.powers[: steps.shape[1]][::-1]
+
+    def sum_squared_norms(
+        self, done: Corrections, products: Array, squared_norms: Array, squared_rows: Array
+    ) -> Array:
+        """Return the sum, over the block's rows, of |w|^2 as it was when each row was seen, (K,).
+
+        `products` (K, B) are w.x at the mistakes, `squared_norms` (K,) is |w|^2 at the block's
+        start and `squared_rows` (B,) is |x|^2. A step u at a row turns |w|^2 into
+        c^2 |w|^2 + (2 c u w.x + u^2 |x|^2); the bracket then fades by c^2 with every further row.
+        """
+        size = done.steps.shape[1]
+        gains = 2 * self.shrinkage * done.steps * products + done.steps**2 * squared_rows
+        fading = np.concatenate([[0.0], np.cumsum(self.powers[:size].astype(np.float64) ** 2)])
+        return squared_norms * fading[size] + gains @ fading[size - 1 :: -1]
+
+
+def correct_block(
+    margins: Array, signs: Array, steps: Array, coupling: Array, wrong: Array
+) -> Corrections:
+    """Run the rule through a block, jumping from mistake to mistake in all classes at once.
+
+    In every round each class takes its first row that is still wrong: all before it are right and
+    stay so, hence it is its next mistake. There are as many rounds as the worst class has mistakes.
+
+    Parameters
+    ----------
+    margins : ndarray of shape (K, B)
+        ``sign * score`` with the weights of the block's start; overwritten.
+    signs : ndarray of shape (K, B)
+        +1 where a row is of the class, -1 elsewhere.
+    steps : ndarray of shape (K, B)
+        The step a row would cause, signed.
+    coupling : ndarray of shape (B, B)
+        From `Coupling.from_gram`.
+    wrong : ndarray of bool of shape (K, B)
+        ``margins <= 0``.
+
+    Returns
+    -------
+    Corrections
+    """
+    shape, dtype = margins.shape, margins.dtype
+    first = wrong.argmax(axis=1)
+    start = np.arange(0, wrong.size, shape[1])
+    hit = wrong.ravel().take(start + first)
+    all_steps = steps
+    origin = start  # where each class that is still at it starts in the full (K, B) arrays
+    cells, seen, n_hits = [], [], np.count_nonzero(hit)
+    while n_hits:
+        if 2 * n_hits <= len(hit):  # carry on with the classes that have mistakes left
+            margins, signs, steps = margins[hit], signs[hit], steps[hit]
+            origin, first, hit = origin[hit], first[hit], hit[hit]
+            start = start[:n_hits]
+        at = start + first
+        cells.append((origin + first)[hit])
+        seen.append(margins.take(at)[hit])
+        moves = steps.take(at)
+        moves *= hit
+        shift = coupling.take(first, axis=0)
+        shift *= moves[:, None]
+        shift *= signs
+        margins += shift
+        wrong = margins <= 0
+        first = wrong.argmax(axis=1)
+        hit = wrong.ravel().take(start + first)
+        n_hits = np.count_nonzero(hit)
+    where = np.concatenate(cells) if cells else np.empty(0, np.intp)
+    made = np.zeros_like(all_steps)
+    made.ravel()[where] = all_steps.ravel()[where]
+    at_sight = np.zeros(shape, dtype)
+    at_sight.ravel()[where] = np.concatenate(seen) if seen else 0
+    return Corrections(made, at_sight, len(where))

@@ -1,0 +1,82 @@
+"""What an iterative fit remembers: losses, scores, the best of them, and when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+HISTORY_COLUMNS = (
+    "epoch",
+    "train_loss",
+    "validation_loss",
+    "validation_score",
+    "learning_rate",
+    "seconds",
+)
+
+History = dict[str, list]
+
+
+def make_history() -> History:
+    """Return a history of no epochs: a list a column."""
+    return {name: [] for name in HISTORY_COLUMNS}
+
+
+@dataclass
+class Progress:
+    """The course of training; it goes on through warm starts and calls of ``partial_fit``.
+
+    Attributes
+    ----------
+    loss_curve : list of float
+        Training loss of every epoch.
+    validation_scores : list of float
+        Accuracy on the validation set after every epoch that had one.
+    best_loss : float
+        Smallest training loss so far.
+    best_score : float
+        Largest validation score so far.
+    n_stale : int
+        Epochs since the last improvement of more than ``tol``.
+    n_samples_seen : int
+        Rows trained on, over all epochs.
+    history : dict of lists
+        A row an epoch, see `HISTORY_COLUMNS`.
+    """
+
+    loss_curve: list[float] = field(default_factory=list)
+    validation_scores: list[float] = field(default_factory=list)
+    best_loss: float = float("inf")
+    best_score: float = float("-inf")
+    n_stale: int = 0
+    n_samples_seen: int = 0
+    history: History = field(default_factory=make_history)
+
+    def record(self, **row: float) -> None:
+        """Append an epoch to the history, whose number follows from the ones before."""
+        row["epoch"] = len(self.history["epoch"]) + 1
+        for name in HISTORY_COLUMNS:
+            self.history[name].append(row[name])
+
+    def note_loss(self, loss: float, tol: float) -> None:
+        """Count an epoch as stale unless the training loss fell by more than `tol`."""
+        self.n_stale = self.n_stale + 1 if loss > self.best_loss - tol else 0
+        self.best_loss = min(self.best_loss, loss)
+
+    def note_score(self, score: float, tol: float) -> bool:
+        """Count an epoch as stale unless the score rose by `tol`; say whether it is the best."""
+        self.n_stale = self.n_stale + 1 if score < self.best_score + tol else 0
+        is_best = score > self.best_score
+        self.best_score = max(self.best_score, score)
+        return is_best
+
+    def copy(self) -> Progress:
+        """Return a copy that can go on without changing this one."""
+        return Progress(
+            list(self.loss_curve),
+            list(self.validation_scores),
+            self.best_loss,
+            self.best_score,
+            self.n_stale,
+            self.n_samples_seen,
+            {name: list(column) for name, column in self.history.items()},
+        )

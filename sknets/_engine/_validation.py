@@ -1,0 +1,89 @@
+"""Loss and accuracy of a module on rows that it is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sknets._data import Rows
+from sknets._nn import Loss
+
+
+def logits_in_blocks(
+    module: nn.Module, rows: Rows, *, autocast: torch.dtype | None = None
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (start, stop, logits) of consecutive blocks of rows, without autograd.
+
+    The module is left in the mode, training or evaluation, in which it was found.
+    """
+    # A net's inner tensors may be many times as wide as its rows.
+    n_weights = max((p.numel() for p in module.parameters()), default=1)
+    block = max(256, min(rows.block_rows, 2**25 // max(1, n_weights)))
+    was_training = module.training
+    module.eval()
+    try:
+        for start in range(0, rows.n, block):
+            stop = min(start + block, rows.n)
+            with torch.no_grad():
+                with torch.autocast(
+                    rows.device.type, autocast or torch.bfloat16, enabled=autocast is not None
+                ):
+                    logits = module(rows.slice(start, stop))
+                yield start, stop, logits.to(rows.dtype)
+    finally:
+        module.train(was_training)
+
+
+@dataclass
+class Validation:
+    """Rows, targets and weights to judge a module on.
+
+    Attributes
+    ----------
+    rows : Rows
+        X of the validation set, n rows.
+    target : Tensor of shape (n,) or (n, n_labels)
+        Encoded labels, on the rows' device.
+    weight : Tensor of shape (n,) or None
+        Sample weights, on the rows' device.
+    loss : Loss
+        One value a sample.
+    task : {"multiclass", "binary", "multilabel"}
+        How logits become labels.
+    autocast : torch.dtype or None
+        As in training.
+    """
+
+    rows: Rows
+    target: Tensor
+    weight: Tensor | None
+    loss: Loss
+    task: str
+    autocast: torch.dtype | None = None
+
+    def measure(self, module: nn.Module) -> tuple[float, float]:
+        """Return the mean loss and the accuracy (of whole label sets where multilabel)."""
+        loss, right, total = 0.0, 0.0, 0.0
+        for start, stop, logits in logits_in_blocks(module, self.rows, autocast=self.autocast):
+            target = self.target[start:stop]
+            hit = self._is_right(logits, target).double()
+            losses = self.loss(logits, target).double()
+            if self.weight is not None:
+                weight = self.weight[start:stop].double()
+                losses, hit = losses * weight, hit * weight
+                total += float(weight.sum())
+            else:
+                total += stop - start
+            loss += float(losses.sum())
+            right += float(hit.sum())
+        return loss / total, right / total
+
+    def _is_right(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self.task == "multiclass":
+            return logits.argmax(1) == target
+        if self.task == "binary":
+            return (logits[:, 0] > 0) == (target > 0)
+        return ((logits > 0) == (target > 0)).all(1)

@@ -1,0 +1,87 @@
+"""The dense net."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ._activations import get_activation
+from ._normalization import check_normalization, make_dense_normalization
+from ._per_layer import expand_rates, expand_sizes
+
+
+class MLP(nn.Module):
+    """Multi-layer perceptron: dense layers with an activation between them, giving logits.
+
+    A hidden layer is Linear, normalisation, activation, dropout; the output layer is Linear alone.
+
+    Parameters
+    ----------
+    n_features : int
+        Columns of the input.
+    hidden_layer_sizes : tuple of int, or int
+        Units of each hidden layer; ``()`` for none.
+    n_outputs : int
+        Logits a sample.
+    activation : str, default="relu"
+        A name in `ACTIVATIONS`.
+    dropout : float or tuple of float, default=0.0
+        Share of a hidden layer's outputs set to zero in training, in [0, 1); one value or one a
+        hidden layer.
+    normalization : {None, "batch", "layer"}, default=None
+        Normalisation before each activation.
+
+    Attributes
+    ----------
+    layers : nn.Sequential
+        The layers by name: ``dense1``, ``norm1``, ``activation1``, ``dropout1``, ``dense2``, …,
+        ``output``.
+    activation : str
+        The activation's name.
+
+    Raises
+    ------
+    ValueError
+        If a size is less than 1, a name is unknown, or a rate is outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        hidden_layer_sizes: Sequence[int] | int,
+        n_outputs: int,
+        activation: str = "relu",
+        dropout: float | Sequence[float] = 0.0,
+        normalization: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        sizes = expand_sizes(hidden_layer_sizes, "hidden_layer_sizes")
+        rates = expand_rates(dropout, len(sizes), "dropout", "hidden layers")
+        make_activation = get_activation(activation).module
+        check_normalization(normalization)
+
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        width = n_features
+        for i, (size, rate) in enumerate(zip(sizes, rates, strict=True), start=1):
+            layers[f"dense{i}"] = nn.Linear(width, size)
+            if normalization is not None:
+                layers[f"norm{i}"] = make_dense_normalization(normalization, size)
+            layers[f"activation{i}"] = make_activation()
+            if rate > 0:
+                layers[f"dropout{i}"] = nn.Dropout(rate)
+            width = size
+        layers["output"] = nn.Linear(width, n_outputs)
+        self.layers = nn.Sequential(layers)
+        self.activation = activation
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The dense layers from input to output; ``coefs_[i]`` is ``linears[i].weight.T``."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, n_outputs) of rows (B, n_features)."""
+        return self.layers(x)

@@ -1,0 +1,5 @@
+"""Data to learn from: real images and samples whose truth is known."""
+
+from sknets.datasets._two_gaussians import make_two_gaussians
+
+__all__ = ["make_two_gaussians"]

@@ -1,0 +1,5 @@
+"""Linear classifiers, named as in scikit-learn."""
+
+from sknets.linear_model._logistic import LogisticRegression
+
+__all__ = ["LogisticRegression"]

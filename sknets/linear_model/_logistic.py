@@ -1,0 +1,521 @@
+"""Logistic regression."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from sknets._base import DEVICE_CONSTRAINTS, BaseClassifier, ProbabilisticMixin, TrainingData
+from sknets._base._hooks import fit_hooks
+from sknets._core import limit_threads, make_random_state
+from sknets._core._sklearn import Hidden
+from sknets._data import Batches, as_numpy
+from sknets._engine import (
+    EpochLoop,
+    FlatParameters,
+    Hooks,
+    LinearStep,
+    LogisticObjective,
+    Progress,
+    Training,
+    blocks_of_rows,
+    minimise,
+    useful_threads,
+)
+from sknets._nn import SGD, Adam, make_schedule
+from sknets.linear_model._linear_prediction import LinearPredictionMixin
+
+_FULL_BATCH = ("lbfgs", "newton-cg", "newton-cholesky", "proximal-newton")
+_MINI_BATCH = ("adam", "sgd")
+_WITH_L1 = ("proximal-newton", *_MINI_BATCH)
+
+_ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        "liblinear": '"newton-cholesky", or "proximal-newton" for an L1 penalty',
+        "sag": '"lbfgs", or "adam" for data that outgrows full batches',
+        "saga": '"proximal-newton", or "adam" for data that outgrows full batches',
+    }
+)
+"""scikit-learn's solvers that are not here, and what to use."""
+
+_MINI_BATCH_ONLY: Mapping[str, Any] = MappingProxyType(
+    {
+        "batch_size": "auto",
+        "learning_rate": "constant",
+        "learning_rate_init": 0.01,
+        "shuffle": True,
+        "n_iter_no_change": 10,
+    }
+)
+"""Parameters without effect under full-batch solvers, and their defaults."""
+
+# Multiply-adds of a pass over X below which a second thread costs more than it brings.
+_WORTH_THREADS = 1e8
+
+
+class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifier):
+    r"""Logistic regression, binary and multinomial, with L1, L2 or both penalties.
+
+    Minimises scikit-learn's objective, for weights :math:`s_i` and coefficients :math:`W`
+
+    .. math::
+
+        C \sum_i s_i \, \ell(y_i, W x_i + b) + \rho \|W\|_1 + \frac{1 - \rho}{2} \|W\|_2^2,
+
+    where :math:`\rho` is ``l1_ratio`` and the intercept :math:`b` is not penalised. Two classes
+    share one row of coefficients; more have one each, under the softmax.
+
+    Parameters
+    ----------
+    C : float, default=1.0
+        Inverse strength of the penalty; ``np.inf`` fits without one.
+    l1_ratio : float, default=0.0
+        Share of the L1 penalty, from 0 (L2 alone) to 1 (L1 alone). Only "proximal-newton",
+        "adam" and "sgd" take other values than 0.
+    dual : bool, default=False
+        There is no dual formulation; only False is taken.
+    tol : float, default=1e-4
+        A full-batch solver stops when no component of the gradient (the smallest subgradient, with
+        an L1 penalty) of the objective divided by ``C * sum(s)`` exceeds it; a mini-batch solver
+        when the loss has not improved by it for `n_iter_no_change` epochs.
+    fit_intercept : bool, default=True
+        Whether there is an intercept.
+    intercept_scaling : float, default=1
+        Without effect, as under all of scikit-learn's solvers but "liblinear".
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class by its label, which multiplies the sample weights. "balanced" gives
+        every class the same total weight.
+    random_state : int, RandomState instance or None, default=None
+        Shuffles the rows under "adam" and "sgd".
+    solver : str, default="lbfgs"
+        =================== ============== =======================================================
+        solver              penalty        good for
+        =================== ============== =======================================================
+        "lbfgs"             L2, none       most data
+        "newton-cg"         L2, none       many features, exact solutions, features not scaled
+        "newton-cholesky"   L2, none       many rows and few features times classes
+        "proximal-newton"   L1, both, L2   zero coefficients; the only exact one with L1
+        "adam", "sgd"       L1, both, L2   more rows than a pass a step can afford; approximate,
+                                           and L1 leaves coefficients small but not zero
+        =================== ============== =======================================================
+
+    max_iter : int, default=100
+        Iterations, or epochs of mini-batches, at most.
+    verbose : int, default=0
+        Whether to print a line an iteration.
+    warm_start : bool, default=False
+        Whether to start from the coefficients of the last fit.
+    device : str or torch.device, default="auto"
+        Where to fit: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+    precision : {"auto", "float32", "float64", "bf16"}, default="auto"
+        "auto" is X's precision on the CPU and float32 on a GPU. "bf16" is for "adam" and "sgd".
+    batch_size : int or "auto", default="auto"
+        Rows of a mini-batch; "auto" is ``min(200, n_samples)``.
+    learning_rate : {"constant", "adaptive"}, default="constant"
+        "adaptive" divides the rate by 5 where the loss stops falling, and ends below 1e-6.
+    learning_rate_init : float, default=0.01
+        Learning rate of "adam" and "sgd" (with Nesterov's momentum 0.9).
+    shuffle : bool, default=True
+        Whether to shuffle the rows before every epoch.
+    n_iter_no_change : int, default=10
+        Epochs without an improvement of `tol` after which mini-batches end.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    coef_ : ndarray or CSR array of shape (1, n_features) or (n_classes, n_features)
+        Coefficients; one row for two classes.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercepts; zeros without `fit_intercept`.
+    n_iter_ : ndarray of shape (1,)
+        Iterations or epochs done.
+    n_features_in_ : int
+        Number of features of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names that are all strings.
+    module_ : torch.nn.Linear
+        The model as a module over the memory of ``coef_`` and ``intercept_``.
+    history_ : dict of lists
+        A row an iteration: the objective divided by ``C * sum(s)``, seconds and learning rate.
+        ``pandas.DataFrame(clf.history_)`` makes a table of it.
+
+    See Also
+    --------
+    sklearn.linear_model.LogisticRegression : The same on scikit-learn's own solvers.
+    sknets.neural_network.MLPClassifier : With hidden layers.
+
+    Notes
+    -----
+    At a small `tol` and in float64 the solution is scikit-learn's. The default `tol` stops earlier:
+    on the digits the coefficients are then about a tenth away from it, under either library.
+
+    References
+    ----------
+    `sklearn.linear_model.LogisticRegression
+    <https://scikit-learn.org/stable/modules/generated/sklearn.linear_model.LogisticRegression.html>`_
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknets.linear_model import LogisticRegression
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = LogisticRegression(solver="newton-cg").fit(X, y)
+    >>> clf.predict(X[:2])
+    array([0, 0])
+    >>> round(clf.score(X, y), 2)
+    0.97
+    """
+
+    _parameter_constraints: dict = {
+        "C": [Interval(Real, 0, None, closed="right")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+        "dual": ["boolean"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "fit_intercept": ["boolean"],
+        "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "random_state": ["random_state"],
+        "solver": [
+            StrOptions({*_FULL_BATCH, *_MINI_BATCH}),
+            Hidden(StrOptions(set(_ELSEWHERE))),
+        ],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        **DEVICE_CONSTRAINTS,
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "shuffle": ["boolean"],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        l1_ratio: float = 0.0,
+        dual: bool = False,
+        tol: float = 1e-4,
+        fit_intercept: bool = True,
+        intercept_scaling: float = 1,
+        class_weight: Any = None,
+        random_state: Any = None,
+        solver: str = "lbfgs",
+        max_iter: int = 100,
+        verbose: int = 0,
+        warm_start: bool = False,
+        device: Any = "auto",
+        precision: str = "auto",
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.01,
+        shuffle: bool = True,
+        n_iter_no_change: int = 10,
+    ) -> None:
+        self.C = C
+        self.l1_ratio = l1_ratio
+        self.dual = dual
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.solver = solver
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.shuffle = shuffle
+        self.n_iter_no_change = n_iter_no_change
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Fit the coefficients to X and y.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training rows. CSR is not densified by full-batch solvers.
+        y : array-like of shape (n_samples,)
+            Labels of any kind, of at least two classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss, not negative; None is 1 for all.
+
+        Returns
+        -------
+        object
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or an input breaks its rule, y has one class, or the loss turns NaN or
+            infinite; the estimator is then as it was before.
+        """
+        self._check_settings()
+        with self._all_or_nothing():
+            data = self._check_logistic_data(X, y, sample_weight)
+            start = self._start(data)
+            self._remember(data)
+            progress, fitted = Progress(), {"classes_": self.classes_}
+            fitted |= self._exported(data, start)
+            hooks = fit_hooks(self, X, y, sample_weight, lambda: fitted)
+            fit = self._fit_mini_batch if self.solver in _MINI_BATCH else self._fit_full_batch
+            n_iter = fit(data, start, progress, hooks, fitted)
+            hooks.fit_ends()
+            for name, value in fitted.items():
+                setattr(self, name, value)
+            self.history_ = progress.history
+            self.n_iter_ = data.namespace.export(torch.tensor([n_iter], dtype=torch.int32))
+        return self
+
+    # -- before the fit --------------------------------------------------------------------------
+
+    def _check_settings(self) -> None:
+        """Refuse what no solver here can do, and what would have no effect."""
+        if self.solver in _ELSEWHERE:
+            raise ValueError(
+                f"solver must be one of {[*_FULL_BATCH, *_MINI_BATCH]}, got {self.solver!r}. Use "
+                f"{_ELSEWHERE[self.solver]}."
+            )
+        if self.dual:
+            raise ValueError(f"dual must be False with solver={self.solver!r}, got {self.dual!r}.")
+        if self.l1_ratio != 0 and self.C != np.inf and self.solver not in _WITH_L1:
+            raise ValueError(
+                f"l1_ratio must be 0 with solver={self.solver!r}, which has no L1 penalty, got "
+                f'{self.l1_ratio!r}. Use solver="proximal-newton".'
+            )
+        if self.solver in _MINI_BATCH:
+            return
+        if self.precision == "bf16":
+            raise ValueError(
+                'precision must not be "bf16" with a full-batch solver, whose line search needs '
+                f'more digits, got it with solver={self.solver!r}. Use solver="adam".'
+            )
+        for name, default in _MINI_BATCH_ONLY.items():
+            value = getattr(self, name)
+            if value != default:
+                raise ValueError(
+                    f"{name} must be {default!r} with solver={self.solver!r}, which has no "
+                    f'mini-batches, got {value!r}. Use solver="adam" or "sgd".'
+                )
+
+    def _check_logistic_data(self, X: Any, y: Any, sample_weight: Any) -> TrainingData:
+        """Check and encode X, y and weights, the weights of classes included."""
+        balanced = isinstance(self.class_weight, str)
+        data = self._check_training_data(
+            X, y, sample_weight, class_weight=None if balanced else self.class_weight
+        )
+        classes = data.codec.classes
+        if len(classes) < 2:
+            raise ValueError(
+                f"y must hold at least two classes, got one class: {classes.tolist()[0]!r}."
+            )
+        if balanced:
+            data = dataclasses.replace(data, sample_weight=_balanced(data))
+        return data
+
+    def _start(self, data: TrainingData) -> np.ndarray:
+        """Return the parameters (K, D) to start from: zeros, or those of the last fit."""
+        shape = (data.codec.n_outputs, data.rows.n_features + int(self.fit_intercept))
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return np.zeros(shape)
+        coef = self.coef_.toarray() if sparse.issparse(self.coef_) else as_numpy(self.coef_)
+        parts = [np.asarray(coef, dtype=np.float64)]
+        if self.fit_intercept:
+            parts.append(np.asarray(as_numpy(self.intercept_), dtype=np.float64)[:, None])
+        start = np.hstack(parts)
+        if start.shape != shape:
+            raise ValueError(
+                "warm_start can only be used where X and y have as many features and classes as in "
+                f"the previous call to fit: coef_ must have shape {(shape[0], parts[0].shape[1])}, "
+                f"got {parts[0].shape}."
+            )
+        return start
+
+    def _strengths(self, data: TrainingData) -> tuple[float, float]:
+        """Return the strengths of the L2 and L1 penalties on the scale of the mean loss."""
+        weight = data.sample_weight
+        total = data.rows.n if weight is None else float(weight.double().sum())
+        return (1 - self.l1_ratio) / (self.C * total), self.l1_ratio / (self.C * total)
+
+    # -- ways of fitting -------------------------------------------------------------------------
+
+    def _fit_full_batch(
+        self, data: TrainingData, start: np.ndarray, progress: Progress, hooks: Hooks, fitted: dict
+    ) -> int:
+        """Minimise the objective of all rows; return the number of iterations."""
+        l2, l1 = self._strengths(data)
+        rows = data.rows
+        small = rows.n * start.size < _WORTH_THREADS and rows.device.type == "cpu"
+
+        def after_iteration(params: np.ndarray, loss: float) -> bool:
+            if self.verbose:
+                print(f"Iteration {len(progress.loss_curve) + 1}, loss = {loss:.8f}")
+            progress.loss_curve.append(loss)
+            fitted.update(self._exported(data, params.reshape(start.shape)))
+            hooks.epoch_begins()
+            return hooks.epoch_ends()
+
+        with limit_threads(1 if small else None):
+            objective = LogisticObjective(
+                blocks_of_rows(rows),
+                data.target,
+                data.sample_weight,
+                n_classes=len(data.codec.classes),
+                fit_intercept=self.fit_intercept,
+                l2=l2,
+                l1=l1,
+            )
+            result = minimise(
+                objective,
+                self.solver,
+                start=start,
+                tol=self.tol,
+                max_iter=self.max_iter,
+                on_iteration=after_iteration,
+            )
+        for loss, seconds in zip(result.losses, result.seconds, strict=True):
+            _record(progress, loss, seconds)
+        fitted.update(self._exported(data, result.params))
+        if result.interrupted:
+            warnings.warn(
+                f"Training interrupted by user after iteration {result.n_iter}, whose "
+                "coefficients are kept.",
+                stacklevel=3,
+            )
+        elif not (result.converged or result.stopped):
+            warnings.warn(
+                f'solver="{self.solver}" has not converged after {result.n_iter} iterations '
+                f"(max_iter={self.max_iter}): {result.message}. Scale the features "
+                "(StandardScaler), or raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return result.n_iter
+
+    def _fit_mini_batch(
+        self, data: TrainingData, start: np.ndarray, progress: Progress, hooks: Hooks, fitted: dict
+    ) -> int:
+        """Train by epochs of mini-batches; return the number of epochs."""
+        rows = data.rows
+        module = _make_linear(start, self.fit_intercept).to(data.device, rows.dtype)
+        flat = FlatParameters(module)
+        if self.solver == "adam":
+            optimiser: torch.optim.Optimizer = Adam([flat.vector], lr=self.learning_rate_init)
+        else:
+            optimiser = SGD([flat.vector], lr=self.learning_rate_init)
+        l2, l1 = self._strengths(data)
+        weight = data.sample_weight
+        batch_size = min(200 if self.batch_size == "auto" else int(self.batch_size), rows.n)
+        training = Training(
+            module=module,
+            flat=flat,
+            step=LinearStep(
+                module,
+                l2=l2,
+                l1=l1,
+                mean_weight=1.0 if weight is None else float(weight.double().mean()),
+                autocast=data.precision.autocast,
+            ),
+            optimiser=optimiser,
+            schedule=make_schedule(
+                self.learning_rate, optimiser, initial=self.learning_rate_init, power_t=0.0
+            ),
+            batches=Batches(
+                rows,
+                data.target,
+                weight,
+                batch_size=batch_size,
+                random_state=make_random_state(self.random_state) if self.shuffle else None,
+            ),
+            progress=progress,
+            max_epochs=self.max_iter,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            task=data.codec.kind,
+            verbose=bool(self.verbose),
+            n_threads=useful_threads(module, rows.n_features, batch_size),
+        )
+
+        def epoch_ends() -> bool:
+            fitted.update(self._exported(data, _parameters_of(module)))
+            return hooks.epoch_ends()
+
+        loop = EpochLoop(training, dataclasses.replace(hooks, epoch_ends=epoch_ends))
+        loop.run()
+        fitted.update(self._exported(data, _parameters_of(module)))
+        return loop.n_epochs
+
+    def _exported(self, data: TrainingData, params: np.ndarray) -> dict[str, Any]:
+        """Return ``coef_`` and ``intercept_`` of parameters (K, D), in X's library and dtype."""
+        both = torch.from_numpy(np.array(params, dtype=np.float64)).to(data.rows.dtype)
+        n_features = data.rows.n_features
+        coef = both[:, :n_features].contiguous()
+        bias = both[:, -1].clone() if self.fit_intercept else coef.new_zeros(len(coef))
+        export: Callable[[Tensor], Any] = data.namespace.export
+        return {"coef_": export(coef), "intercept_": export(bias)}
+
+
+def _balanced(data: TrainingData) -> Tensor:
+    """Return weights that give every class the same total, and all the total they had."""
+    weight = data.sample_weight
+    if weight is None:
+        weight = torch.ones(data.rows.n, dtype=data.rows.dtype, device=data.device)
+    n_classes = len(data.codec.classes)
+    totals = torch.zeros(n_classes, dtype=weight.dtype, device=weight.device)
+    totals.index_add_(0, data.target, weight)
+    scale = torch.where(totals > 0, totals.sum() / (n_classes * totals), 0.0)
+    return weight * scale[data.target]
+
+
+def _make_linear(params: np.ndarray, fit_intercept: bool) -> nn.Linear:
+    """Return a float64 linear module with parameters (K, D)."""
+    values = torch.from_numpy(params)
+    n_features = values.shape[1] - int(fit_intercept)
+    module = nn.utils.skip_init(
+        nn.Linear, n_features, values.shape[0], bias=fit_intercept, dtype=torch.float64
+    )
+    with torch.no_grad():
+        module.weight.copy_(values[:, :n_features])
+        if fit_intercept:
+            module.bias.copy_(values[:, -1])
+    return module
+
+
+def _parameters_of(module: nn.Linear) -> np.ndarray:
+    """Return the parameters (K, D) of a linear module, float64."""
+    parts = [module.weight.detach()]
+    if module.bias is not None:
+        parts.append(module.bias.detach().unsqueeze(1))
+    return torch.cat(parts, dim=1).cpu().double().numpy()
+
+
+def _record(progress: Progress, loss: float, seconds: float) -> None:
+    nan = float("nan")
+    progress.record(
+        train_loss=loss,
+        validation_loss=nan,
+        validation_score=nan,
+        learning_rate=nan,
+        seconds=seconds,
+    )
