@@ -3,27 +3,29 @@
 What logistic regression learns from two Gaussians
 ==================================================
 
-Two classes are drawn from :math:`N(\\mu_0, I)` and :math:`N(\\mu_1, I)`, one as likely as the other. Bayes' rule
-then says exactly how probable class 1 is at a point :math:`x`: it is
-:math:`1 / (1 + e^{-(w^T x + b)})` with :math:`w = \\mu_1 - \\mu_0` and
-:math:`b = (\\|\\mu_0\\|^2 - \\|\\mu_1\\|^2) / 2`. That is the form that
-:class:`~sknets.linear_model.LogisticRegression` fits, so here what it learns can be laid beside the truth.
+Two classes are drawn from :math:`N(\\mu_0, I)` and :math:`N(\\mu_1, I)`, one as likely as the
+other. Bayes' rule then says exactly how probable class 1 is at a point :math:`x`: it is :math:`1 /
+(1 + e^{-(w^T x + b)})` with :math:`w = \\mu_1 - \\mu_0` and :math:`b = (\\|\\mu_0\\|^2 -
+\\|\\mu_1\\|^2) / 2`. That is the form that :class:`~sknets.linear_model.LogisticRegression` fits,
+so here what it learns can be laid beside the truth.
 """
 
 # %%
 # A sample whose truth is known
 # -----------------------------
 #
-# :func:`~sknets.datasets.make_two_gaussians` gives the sample together with the true weights and the accuracy that no
+# :func:`~sknets.datasets.make_two_gaussians` gives the sample together with the true weights and
+# the accuracy that no
 # classifier exceeds.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 
 from sknets.datasets import make_two_gaussians
 from sknets.linear_model import LogisticRegression
 
-means = [[-0.5, -1.0], [1.0, 0.5]]
+means = [[-1.0, -1.0], [1.0, 0.5]]
 train = make_two_gaussians(n_samples=300, means=means, random_state=0)
 test = make_two_gaussians(n_samples=50_000, means=means, random_state=1)
 
@@ -31,7 +33,8 @@ test = make_two_gaussians(n_samples=50_000, means=means, random_state=1)
 # The fit
 # -------
 #
-# Without a penalty (``C=np.inf``) the fitted weights are the maximum likelihood estimates, which tend to the true ones
+# Without a penalty (``C=np.inf``) the fitted weights are the maximum likelihood estimates, which
+# tend to the true ones
 # as the sample grows.
 
 clf = LogisticRegression(C=np.inf).fit(train.X, train.y)
@@ -44,7 +47,8 @@ print(f"accuracy   best {train.bayes_accuracy:.3f}  reached {clf.score(test.X, t
 # The two posteriors
 # ------------------
 #
-# Colour is the probability of class 1, lines are its levels 0.1, 0.5 and 0.9. On the left it is the truth, on the right
+# Colour is the probability of class 1, lines are its levels 0.1, 0.5 and 0.9. On the left it is the
+# truth, on the right
 # what was learnt from the 300 points shown.
 
 
@@ -61,34 +65,37 @@ panels = {
     "Learnt posterior": clf.predict_proba(grid)[:, 1],
 }
 
+# Blue and orange stay apart for every kind of colour vision; points differ in shape too.
+shades = LinearSegmentedColormap.from_list("posterior", ["#9CC9E8", "#FFFFFF", "#FBC98A"])
+points = [("#00466E", "o"), ("#B34700", "^")]
+lines = {"levels": [0.1, 0.5, 0.9], "colors": "black", "linestyles": ["--", "-", "--"]}
+limits = side[[0, -1]]
+
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.8), sharex=True, sharey=True, layout="constrained")
 for ax, (title, proba) in zip(axes, panels.items(), strict=True):
     proba = proba.reshape(x0.shape)
-    image = ax.pcolormesh(x0, x1, proba, cmap="PuOr_r", vmin=0, vmax=1, rasterized=True)
-    levels = ax.contour(
-        x0, x1, proba, levels=[0.1, 0.5, 0.9], colors="black", linestyles=["--", "-", "--"]
-    )
-    ax.clabel(levels, fmt="%.1f")
-    for label, (colour, marker) in enumerate([("#542788", "o"), ("#b35806", "^")]):
+    image = ax.pcolormesh(x0, x1, proba, cmap=shades, vmin=0, vmax=1, rasterized=True)
+    for label, (colour, marker) in enumerate(points):
         rows = train.X[train.y == label]
-        ax.scatter(
-            *rows.T, s=22, c=colour, marker=marker, edgecolors="white", linewidths=0.6,
-            label=f"class {label}",
-        )  # fmt: skip
-    ax.set(title=title, xlabel="$x_0$ (standard deviations)", xlim=side[[0, -1]], ylim=side[[0, -1]])
+        ax.scatter(*rows.T, s=16, c=colour, marker=marker, alpha=0.6, label=f"class {label}")
+    contours = ax.contour(x0, x1, proba, **lines)
+    ax.clabel(contours, fmt="%.1f", manual=[(-1.5, 0.3), (-1.5, 1.8), (-1.5, 3.2)])
+    ax.set(title=title, xlabel="$x_0$ (standard deviations)", xlim=limits, ylim=limits)
     ax.set_aspect("equal")
 axes[0].set_ylabel("$x_1$ (standard deviations)")
-axes[0].legend(loc="upper left")
+axes[0].legend(loc="upper right")
 fig.colorbar(image, ax=axes, label="probability of class 1")
-fig.suptitle("300 points are enough for the learnt boundary to lie close to the true one")
+fig.suptitle("From 300 points, nearly the true boundary and nearly its steepness")
 plt.show()
 
 # %%
 # More points, closer weights
 # ---------------------------
 #
-# The inverse of the Fisher information, :math:`\\sum_i p_i (1 - p_i) \\tilde x_i \\tilde x_i^T` with
-# :math:`\\tilde x = (x, 1)`, is the covariance that the estimates have for large samples. The errors of fits to samples
+# The inverse of the Fisher information, :math:`\\sum_i p_i (1 - p_i) \\tilde x_i \\tilde x_i^T`
+# with
+# :math:`\\tilde x = (x, 1)`, is the covariance that the estimates have for large samples. The
+# errors of fits to samples
 # of growing size follow its prediction, which falls with the square root of the size.
 
 sizes = np.array([100, 300, 1000, 3000, 10_000, 30_000])
@@ -110,7 +117,7 @@ fig, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
 ax.loglog(sizes, predicted, "--", color="#0072B2", label="predicted by the Fisher information")
 ax.loglog(sizes, errors, "o", color="#D55E00", label="root mean square of 20 fits")
 ax.set(
-    title="The error falls as theory says: ten times the points, a third of the error",
+    title="Ten times the points, a third of the error",
     xlabel="points in the sample",
     ylabel="distance from the true weights and intercept",
 )

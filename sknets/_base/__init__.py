@@ -6,7 +6,9 @@ from sknets._base._classifier import (
     ProbabilisticMixin,
     TrainingData,
 )
-from sknets._base._network import TRAINING_CONSTRAINTS, BaseNetwork
+from sknets._base._network import BaseNetwork
+from sknets._base._stacking import StackedFit, fit_stacks, same_classes, why_not_stacked
+from sknets._base._training_parameters import TRAINING_CONSTRAINTS
 
 __all__ = [
     "DEVICE_CONSTRAINTS",
@@ -14,5 +16,9 @@ __all__ = [
     "BaseClassifier",
     "BaseNetwork",
     "ProbabilisticMixin",
+    "StackedFit",
     "TrainingData",
+    "fit_stacks",
+    "same_classes",
+    "why_not_stacked",
 ]

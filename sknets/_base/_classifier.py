@@ -20,6 +20,7 @@ from sknets._data import (
     LabelCodec,
     Namespace,
     Rows,
+    as_tensor_view,
     check_features,
     check_labels,
     check_sample_weight,
@@ -91,6 +92,8 @@ class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         classes: Any = None,
         multilabel: bool = False,
         reset: bool = True,
+        precision: Precision | None = None,
+        device: torch.device | None = None,
     ) -> TrainingData:
         """Check and encode what ``fit`` or ``partial_fit`` was given.
 
@@ -103,6 +106,8 @@ class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Whether y may be an indicator matrix.
         reset : bool, default=True
             Whether X sets the features, or must have those of an earlier fit.
+        precision, device : default=None
+            What to compute in, and where; None follows X and the parameters.
         """
         namespace = namespace_of(X)
         given = X.device if isinstance(X, torch.Tensor) else None
@@ -110,17 +115,20 @@ class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y = check_labels(self, y, multilabel=multilabel)
         check_consistent_length(X, y)
         if codec is None:
-            codec = (
-                LabelCodec.from_labels(y) if classes is None else LabelCodec.from_classes(classes, y)
-            )
+            known = classes is not None
+            codec = LabelCodec.from_classes(classes, y) if known else LabelCodec.from_labels(y)
         codec.check_known(y)
         weights = check_sample_weight(sample_weight, X.shape[0])
         weights = combine_weights(weights, class_weight, y, codec.classes)
-        device = resolve_device(self.device, given=given)
-        precision = resolve_precision(self.precision, device=device, input_dtype=input_dtype(X))
+        if device is None:
+            device = resolve_device(self.device, given=given)
+        if precision is None:
+            precision = resolve_precision(
+                self.precision, device=device, input_dtype=input_dtype(X)
+            )
         rows = make_rows(X, dtype=precision.dtype, device=device)
         target = torch.from_numpy(codec.encode(y)).to(device)
-        weight = None if weights is None else torch.from_numpy(weights).to(device, precision.dtype)
+        weight = None if weights is None else as_tensor_view(weights).to(device, precision.dtype)
         return TrainingData(rows, target, weight, codec, device, precision, namespace)
 
     def _remember(self, data: TrainingData) -> None:

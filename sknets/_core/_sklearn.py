@@ -1,5 +1,8 @@
 """The only door to scikit-learn's private names; each is here with the reason we need it."""
 
+# What scikit-learn's searches have in common.
+from sklearn.model_selection._search import BaseSearchCV
+
 # Namespaces and devices of Array API inputs.
 from sklearn.utils._array_api import get_namespace_and_device, move_to
 

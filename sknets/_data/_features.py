@@ -30,7 +30,10 @@ def check_features(estimator: Any, X: Any, *, reset: bool) -> Any:
         return X.detach()
     X = as_numpy(X)
     with config_context(array_api_dispatch=False):
-        return validate_data(estimator, X, accept_sparse="csr", dtype="numeric", reset=reset)
+        X = validate_data(estimator, X, accept_sparse="csr", dtype="numeric", reset=reset)
+    if X.dtype.kind not in "biuf":
+        raise ValueError(f"X must hold real numbers, got an array of dtype {X.dtype}.")
+    return X
 
 
 def _check_tensor(estimator: Any, X: torch.Tensor) -> None:

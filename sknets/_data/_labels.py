@@ -73,13 +73,20 @@ class LabelCodec:
         return cls(unique_labels(classes), multilabel=multilabel, sparse_output=sparse.issparse(y))
 
     def check_known(self, y: Any) -> None:
-        """Raise if y has labels that are not among the classes.
+        """Raise if y has labels that are not among the classes, or is of another kind.
 
         Raises
         ------
         ValueError
-            If it has.
+            If it has, or if one of y and the classes is multilabel and the other is not.
         """
+        n_columns = y.shape[1] if y.ndim == 2 else 1
+        n_expected = len(self.classes) if self.kind == "multilabel" else 1
+        if n_columns != n_expected:
+            raise ValueError(
+                f"y must have {n_expected} column(s), one for each label that the classes "
+                f"{self.classes} stand for, got {n_columns}."
+            )
         seen = unique_labels(y)
         if len(np.setdiff1d(seen, self.classes)):
             raise ValueError(

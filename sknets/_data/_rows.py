@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,25 @@ class DenseRows(Rows):
         return self.data[start:stop].to(self.device, self.dtype)
 
 
+class ArrayRows(Rows):
+    """Rows of an array that torch cannot describe, converted as they are asked for."""
+
+    def __init__(self, array: np.ndarray, *, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(array.shape[0], array.shape[1], dtype=dtype, device=device)
+        self.array = array
+
+    def take(self, index: Index) -> torch.Tensor:
+        """Return the rows numbered `index`, shape (len(index), n_features)."""
+        return self._convert(self.array[np.asarray(index)])
+
+    def slice(self, start: int, stop: int) -> torch.Tensor:
+        """Return rows `start` to `stop`, shape (stop - start, n_features)."""
+        return self._convert(self.array[start:stop])
+
+    def _convert(self, part: np.ndarray) -> torch.Tensor:
+        return as_tensor_view(part).to(self.device, self.dtype)
+
+
 class SparseRows(Rows):
     """Rows of a CSR matrix, densified as they are asked for."""
 
@@ -124,11 +144,14 @@ def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device) -> Rows:
     """
     if sparse.issparse(X):
         return SparseRows(X, dtype=dtype, device=device)
+    on_disk = isinstance(X, np.ndarray) and is_memory_mapped(X)
+    if on_disk and not _torch_describes(X):
+        return ArrayRows(X, dtype=dtype, device=device)
     data = X if isinstance(X, torch.Tensor) else as_tensor_view(X)
     if device.type != "cpu" and data.device != device:
         fits = data.numel() * dtype.itemsize <= _free_bytes(device) // 2
         data = data.to(device, dtype) if fits else data
-    elif not (isinstance(X, np.ndarray) and is_memory_mapped(X)):
+    elif not on_disk:
         data = data.to(dtype)
     return DenseRows(data, dtype=dtype, device=device)
 
@@ -140,12 +163,21 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def is_memory_mapped(array: Any) -> bool:
-    """Whether the memory of `array` is, in the end, a ``numpy.memmap``."""
+    """Whether the memory of `array` is, in the end, a file's: a ``numpy.memmap`` or ``mmap``."""
     while array is not None:
-        if isinstance(array, np.memmap):
+        if isinstance(array, np.memmap | mmap):
             return True
-        array = getattr(array, "base", None)
+        array = array.obj if isinstance(array, memoryview) else getattr(array, "base", None)
     return False
+
+
+def _torch_describes(array: np.ndarray) -> bool:
+    """Whether torch can make a tensor over the memory of `array`."""
+    return (
+        array.dtype.isnative
+        and array.dtype != np.longdouble
+        and all(stride >= 0 and stride % array.itemsize == 0 for stride in array.strides)
+    )
 
 
 class _Writeable:
@@ -161,13 +193,13 @@ class _Writeable:
 def as_tensor_view(array: np.ndarray) -> torch.Tensor:
     """Return a tensor over the memory of `array`, read-only or not; nobody may write to it.
 
-    Memory that torch cannot describe (negative strides, foreign byte order) is copied.
+    Memory that torch cannot describe is copied: negative strides or strides of half an element,
+    foreign byte order, and ``longdouble``, which becomes float64.
     """
     array = np.asarray(array)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array)
+    if not _torch_describes(array):
+        wide = array.dtype == np.longdouble
+        array = array.astype(np.float64 if wide else array.dtype.newbyteorder("="), order="C")
     if not array.flags.writeable and array.size:
         array = np.asarray(_Writeable(array))
     elif not array.flags.writeable:

@@ -10,6 +10,7 @@ from sknets._engine._logistic_objective import LogisticObjective
 from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history
 from sknets._engine._row_blocks import blocks_of_rows
+from sknets._engine._stack import Member, Rate, Stack
 from sknets._engine._step import Step
 from sknets._engine._threads import useful_threads
 from sknets._engine._validation import Validation, logits_in_blocks
@@ -24,9 +25,12 @@ __all__ = [
     "FullBatch",
     "FullBatchResult",
     "Hooks",
+    "Member",
     "LinearStep",
     "LogisticObjective",
     "Progress",
+    "Rate",
+    "Stack",
     "Step",
     "Training",
     "Validation",

@@ -61,6 +61,11 @@ class _Buffers:
         self.delta = [empty(n_rows, width) for width in widths[:-1]]
         self.logits = empty(widths[-1], n_rows)
         self.peak = empty(1, n_rows)
+        # Views are made once: making one costs as much as a small kernel.
+        self.logits_t = self.logits.mT
+        self.delta_t = [delta.mT for delta in self.delta] + [self.logits]
+        last = self.dropped[-1:] if self.dropped and self.dropped[-1] is not None else self.after
+        self.last_t = last[-1].mT if last else None
 
 
 class DenseStep:
@@ -76,8 +81,8 @@ class DenseStep:
         Softmax of K logits, or a sigmoid of each.
     penalised, penalised_grad : Tensor of shape (..., n_penalised)
         All weights (not biases) in one vector, and their gradients.
-    alpha : float
-        Strength of the L2 penalty.
+    alpha : float or Tensor of shape (...)
+        Strength of the L2 penalty, one value or one a net.
     generator : torch.Generator or None
         Draws dropout masks.
     """
@@ -92,7 +97,7 @@ class DenseStep:
         *,
         penalised: Tensor,
         penalised_grad: Tensor,
-        alpha: float,
+        alpha: float | Tensor,
         generator: torch.Generator | None = None,
     ) -> None:
         self.layers = layers
@@ -108,11 +113,15 @@ class DenseStep:
         self._buffers: dict[tuple[int, ...], _Buffers] = {}
         self._rows = [layer.bias.unsqueeze(-2) for layer in layers]  # (..., 1, H)
         self._output_bias = layers[-1].bias.unsqueeze(-1)  # (..., K, 1)
+        self._weights_t = [layer.weight.mT for layer in layers]  # (..., H_{i-1}, H_i)
 
     # -- targets ---------------------------------------------------------------------------------
 
     def encode(self, target: Tensor) -> tuple[Tensor, ...]:
-        """Return (one-hot (K, n), class (1, n)) or (0 or 1 (K, n), -1 or 1 (K, n))."""
+        """Return (one-hot (..., K, n), class (..., 1, n)), or (0 or 1, 1 or -1) (..., K, n) each.
+
+        The target is (..., n), or (..., n, K) where multilabel.
+        """
         like = self.layers[-1].bias
         if self.task == "multiclass":
             index = target.unsqueeze(-2) if target.ndim > 1 else target.unsqueeze(0)
@@ -120,13 +129,18 @@ class DenseStep:
             hot = torch.zeros(shape, dtype=like.dtype, device=like.device)
             return hot.scatter_(-2, index, 1.0), index
         hot = target.to(like.dtype)
-        hot = hot.unsqueeze(0) if hot.ndim == 1 else hot.mT
+        hot = hot.unsqueeze(-2) if self.task == "binary" else hot.mT
         return hot, 1.0 - 2.0 * hot
 
     # -- an epoch --------------------------------------------------------------------------------
 
-    def begin_epoch(self, batch_sizes: list[int]) -> None:
-        """Make room for the losses of an epoch's rows and the penalty of its steps."""
+    def begin_epoch(self, batch_sizes: list[int], counts: Tensor | None = None) -> None:
+        """Make room for the losses of an epoch's rows and the penalty of its steps.
+
+        `counts`, of shape (..., n_batches), says how many rows of each batch are real where nets
+        with fewer rows are padded by rows of weight 0.
+        """
+        self._counts = counts
         lead = self.layers[0].weight.shape[:-2]
         n_rows, n_labels = sum(batch_sizes), self.layers[-1].bias.shape[-1]
         n_kept = 1 if self.task == "multiclass" else n_labels
@@ -147,18 +161,21 @@ class DenseStep:
             self._buffers[key] = buffers
         inputs = self._forward(x, buffers)
         self._output_gradient(buffers, target)
-        if weight is None:
+        if weight is None and not isinstance(self.alpha, Tensor):
             scale = 1.0 / x.shape[-2]
             buffers.logits.mul_(scale)
             self._backward(inputs, buffers, penalty=self.alpha * scale)
         else:
+            if weight is None:
+                weight = x.new_ones(x.shape[:-1])
             self._weights.append(weight)
             total = weight.sum(-1, keepdim=True)  # (..., 1)
             inverse = torch.where(total > 0, 1.0 / total, 0.0)
             buffers.logits.mul_((weight * inverse).unsqueeze(-2))
             self._backward(inputs, buffers, penalty=0.0)
-            self.penalised_grad.addcmul_(self.penalised, inverse, value=self.alpha)
-        if self.alpha:
+            strength = inverse * _column(self.alpha)
+            self.penalised_grad.addcmul_(self.penalised, strength)
+        if isinstance(self.alpha, Tensor) or self.alpha:
             self._norms[self._i].copy_(torch.linalg.vecdot(self.penalised, self.penalised))
         self._i += 1
 
@@ -185,9 +202,11 @@ class DenseStep:
             inverse = torch.where(total > 0, 1.0 / total, 0.0)
             means.append((part * weight).sum(-1) * inverse)
             norms[..., len(means) - 1] *= inverse
-        counts = torch.tensor(sizes, dtype=loss.dtype, device=loss.device)
-        batch_loss = torch.stack(means, -1) + 0.5 * self.alpha * norms
-        return (batch_loss * counts).sum(-1) / sum(sizes)
+        counts = self._counts
+        if counts is None:
+            counts = torch.tensor(sizes, dtype=loss.dtype, device=loss.device)
+        batch_loss = torch.stack(means, -1) + 0.5 * _column(self.alpha) * norms
+        return (batch_loss * counts).sum(-1) / counts.sum(-1)
 
     # -- a batch ---------------------------------------------------------------------------------
 
@@ -195,17 +214,22 @@ class DenseStep:
         """Fill `buffers.logits` and return the input of every layer."""
         inputs = [x]
         for i, layer in enumerate(self.layers[:-1]):
-            z = self._addmm(self._rows[i], inputs[-1], layer.weight.mT, out=buffers.before[i])
+            z = self._addmm(self._rows[i], inputs[-1], self._weights_t[i], out=buffers.before[i])
             h = self.activation.forward(z, out=buffers.after[i])
             mask, dropped = buffers.masks[i], buffers.dropped[i]
             if mask is not None and dropped is not None:
-                keep = 1.0 - layer.dropout
-                mask.bernoulli_(keep, generator=self.generator).div_(keep)
+                self._draw_mask_(mask, i)
                 h = torch.mul(h, mask, out=dropped)
             inputs.append(h)
         output = self.layers[-1]
-        self._addmm(self._output_bias, output.weight, inputs[-1].mT, out=buffers.logits)
+        last_t = x.mT if buffers.last_t is None else buffers.last_t
+        self._addmm(self._output_bias, output.weight, last_t, out=buffers.logits)
         return inputs
+
+    def _draw_mask_(self, mask: Tensor, i: int) -> None:
+        """Fill the dropout mask (..., B, H_i) of hidden layer i with 0 and 1 / (1 - rate)."""
+        keep = 1.0 - self.layers[i].dropout
+        mask.bernoulli_(keep, generator=self.generator).div_(keep)
 
     def _output_gradient(self, buffers: _Buffers, target: tuple[Tensor, ...]) -> None:
         """Turn logits into probabilities minus target; keep what the loss needs."""
@@ -222,11 +246,13 @@ class DenseStep:
 
     def _backward(self, inputs: list[Tensor], buffers: _Buffers, penalty: float) -> None:
         """Fill every layer's gradients from the gradient of the logits."""
-        delta = buffers.logits.mT  # (..., B, K)
+        delta = buffers.logits_t  # (..., B, K)
         for i in range(len(self.layers) - 1, -1, -1):
             layer = self.layers[i]
             # One product, with the penalty's share of the gradient on top.
-            self._addmm(layer.weight, delta.mT, inputs[i], beta=penalty, out=layer.weight_grad)
+            self._addmm(
+                layer.weight, buffers.delta_t[i], inputs[i], beta=penalty, out=layer.weight_grad
+            )
             torch.sum(delta, -2, out=layer.bias_grad)
             if i == 0:
                 return
@@ -236,6 +262,11 @@ class DenseStep:
                 below.mul_(mask)
             kept = buffers.before if self.activation.needs_input else buffers.after
             delta = self.activation.multiply_derivative_(below, kept[i - 1])
+
+
+def _column(alpha: float | Tensor) -> float | Tensor:
+    """Return `alpha` so that it broadcasts with (..., 1)."""
+    return alpha.unsqueeze(-1) if isinstance(alpha, Tensor) else alpha
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

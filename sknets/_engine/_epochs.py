@@ -15,10 +15,10 @@ from torch import nn
 
 from sknets._core import limit_threads
 from sknets._data import Batches
-from sknets._nn import Schedule
+from sknets._nn import Optimiser, Schedule
 
 from ._flat import FlatParameters
-from ._progress import Progress
+from ._progress import Progress, check_finite
 from ._step import Step
 from ._validation import Validation
 
@@ -74,7 +74,7 @@ class Training:
     module: nn.Module
     flat: FlatParameters
     step: Step
-    optimiser: torch.optim.Optimizer
+    optimiser: Optimiser
     schedule: Schedule
     batches: Batches
     progress: Progress
@@ -113,7 +113,7 @@ class EpochLoop:
         Raises
         ------
         ValueError
-            If the loss turns NaN or infinite.
+            If the loss or a weight turns NaN or infinite.
         KeyboardInterrupt
             If the user interrupts before one epoch is whole; later the weights of the last whole
             epoch stand and a warning is given.
@@ -135,6 +135,7 @@ class EpochLoop:
                 )
             if training.early_stopping and self._best is not None:
                 training.flat.restore(self._best)
+            self._check_weights()
             self._notify("on_train_end")
         training.module.eval()
         self.hooks.fit_ends()
@@ -146,7 +147,7 @@ class EpochLoop:
             started = perf_counter()
             self._notify("on_epoch_begin")
             loss = self._train_epoch()
-            self._check_finite(loss)
+            check_finite(loss, epoch=self.n_epochs + 1, rate=training.schedule.rate)
             wants_stop = self._end_epoch(loss, started)
             self._last = training.flat.snapshot()
             if self._callbacks_stop() | bool(self.hooks.epoch_ends()) or wants_stop:
@@ -160,6 +161,15 @@ class EpochLoop:
             stacklevel=2,
         )
 
+    def _check_weights(self) -> None:
+        """Raise if the last update, which no loss has seen yet, broke the weights."""
+        if not bool(torch.isfinite(self.training.flat.vector).all()):
+            raise ValueError(
+                "The weights must stay finite, got NaN or infinite ones after epoch "
+                f"{self.n_epochs} with a learning rate of {self.training.schedule.rate:g}. Lower "
+                "learning_rate_init, or scale the features first (StandardScaler in a Pipeline)."
+            )
+
     def _train_epoch(self) -> float:
         training = self.training
         step, optimiser = training.step, training.optimiser
@@ -167,14 +177,14 @@ class EpochLoop:
         for x, target, weight in training.batches.epoch(step.encode):
             if self._net is None:
                 step.gradient(x, target, weight)
+                optimiser.update()
             else:
                 self._notify("on_batch_begin", batch=(x, target), training=True)
                 step.gradient(x, target, weight)
                 named = list(training.module.named_parameters())
                 self._notify("on_grad_computed", named_parameters=named, X=x, y=target)
-            optimiser.step()
-            if self._net is not None:
-                self._notify("on_batch_end", batch=(x, target), training=True)
+                optimiser.step()
+                self._end_batch(x, target)
         return step.end_epoch()
 
     def _end_epoch(self, loss: float, started: float) -> bool:
@@ -182,8 +192,6 @@ class EpochLoop:
         training, progress = self.training, self.training.progress
         rate = training.schedule.rate
         self.n_epochs += 1
-        progress.n_samples_seen += training.batches.rows.n
-        progress.loss_curve.append(loss)
         validation_loss = score = float("nan")
         if training.validation is not None:
             validation_loss, score = training.validation.measure(training.module)
@@ -196,28 +204,18 @@ class EpochLoop:
         )
         if training.verbose:
             self._print(loss, score)
-        if training.early_stopping:
-            progress.validation_scores.append(score)
-            if progress.note_score(score, training.tol):
-                self._best = training.flat.snapshot()
-        else:
-            progress.note_loss(loss, training.tol)
-        training.schedule.end_epoch(progress.n_samples_seen)
-        if progress.n_stale > training.n_iter_no_change:
-            if training.schedule.stops_at_plateau():
-                return True
-            progress.n_stale = 0
-        return False
-
-    def _check_finite(self, loss: float) -> None:
-        if math.isfinite(loss):
-            return
-        rate = self.training.schedule.rate
-        raise ValueError(
-            f"The training loss must stay finite, got {loss} in epoch {self.n_epochs + 1} with a "
-            f"learning rate of {rate:g}. Lower learning_rate_init, or scale the features first "
-            "(StandardScaler in a Pipeline)."
+        is_best, stops = progress.judge(
+            training.schedule,
+            loss=loss,
+            score=score,
+            n_samples=training.batches.rows.n,
+            tol=training.tol,
+            patience=training.n_iter_no_change,
+            early_stopping=training.early_stopping,
         )
+        if is_best:
+            self._best = training.flat.snapshot()
+        return stops
 
     def _print(self, loss: float, score: float) -> None:
         line = f"Epoch {self.n_epochs}, loss = {loss:.8f}"
@@ -229,16 +227,16 @@ class EpochLoop:
 
     def _start_callbacks(self) -> None:
         training = self.training
-        if not training.callbacks:
+        if training.callbacks is None or len(training.callbacks) == 0:
             return
-        from ._net import CallbackNet, as_dataset
+        from ._net import CallbackNet, as_dataset, check_callbacks
 
         self._net = CallbackNet(
             training.module,
             training.optimiser,
             task=training.task,
             dtype=training.batches.rows.dtype,
-            callbacks=training.callbacks,
+            callbacks=check_callbacks(training.callbacks),
             max_epochs=training.max_epochs,
             batch_size=training.batches.batch_size,
         ).initialize()
@@ -256,10 +254,17 @@ class EpochLoop:
         if event == "on_epoch_begin":
             self._net.history.new_epoch()
             self._net.history.record("epoch", len(self._net.history))
+        if event == "on_batch_begin":
+            self._net.history.new_batch()
         if event.startswith("on_epoch"):
             details = self._datasets
         for _, callback in self._net.callbacks_:
             getattr(callback, event)(self._net, **details)
+
+    def _end_batch(self, x: torch.Tensor, target: tuple[torch.Tensor, ...]) -> None:
+        """Note a batch in skorch's history; no step keeps predictions, so that there are none."""
+        self._net.history.record_batch("train_batch_size", len(x))
+        self._notify("on_batch_end", batch=(x, target), training=True, y_pred=None)
 
     def _callbacks_stop(self) -> bool:
         """Give skorch's callbacks the epoch's figures; one that raises asks to stop."""

@@ -61,6 +61,11 @@ class FlatParameters:
         self.penalised = flat[:n_penalised]
         self.penalised_grad = self.vector.grad[:n_penalised]
 
+    def place(self, parameter: nn.Parameter) -> tuple[slice, torch.Size]:
+        """Return where in the vector a parameter lies, and its shape."""
+        start = parameter.storage_offset()
+        return slice(start, start + parameter.numel()), parameter.shape
+
     def snapshot(self) -> list[Tensor]:
         """Return a copy of weights and buffers (running statistics)."""
         return [self.vector.detach().clone(), *(b.clone() for b in self.module.buffers())]

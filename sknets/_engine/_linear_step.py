@@ -40,10 +40,11 @@ class LinearStep:
         mean_weight: float = 1.0,
         autocast: torch.dtype | None = None,
     ) -> None:
+        bias = dict(module.named_parameters()).get("bias")
         self.weights = module.weight.detach()
-        self.bias = None if module.bias is None else module.bias.detach().unsqueeze(1)
+        self.bias = None if bias is None else bias.detach().unsqueeze(1)
         self.weights_grad = _grad_of(module.weight)
-        self.bias_grad = None if module.bias is None else _grad_of(module.bias)
+        self.bias_grad = None if bias is None else _grad_of(bias)
         self.l2 = l2
         self.l1 = l1
         self.mean_weight = mean_weight
@@ -94,7 +95,7 @@ class LinearStep:
         return logits if self.bias is None else logits.add_(self.bias)
 
 
-def _grad_of(parameter: nn.Parameter) -> Tensor:
+def _grad_of(parameter: Tensor) -> Tensor:
     """Return the gradient tensor of a parameter, made if there is none."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)

@@ -172,11 +172,8 @@ class LogisticObjective:
             coef = params * self._penalised
             loss += 0.5 * self.l2 * float(coef @ coef)
             grad += self.l2 * coef
-        if not (np.isfinite(loss) and np.isfinite(grad).all()):
-            raise ValueError(
-                f"The training loss and its gradient must stay finite, got a loss of {loss}. Scale "
-                'the features first (StandardScaler in a Pipeline), or use precision="float64".'
-            )
+        rule = f"The training loss and its gradient must stay finite, got a loss of {loss}"
+        _check_finite(np.append(grad, loss), rule)
         return loss, grad
 
     def _on_host(
@@ -258,6 +255,7 @@ class Curvature:
             if objective.fit_intercept:
                 total[:, -1] += weight.sum(dim=1)
         flat = total.to("cpu", torch.float64).numpy().ravel()
+        _check_finite(flat, "The second derivatives of the loss must stay finite")
         return flat + objective.l2 * objective.penalised
 
     def matrix(self) -> Tensor:
@@ -281,6 +279,9 @@ class Curvature:
                 total[at:end, at:] -= left @ scaled[:, at:]
         if n_outputs > 1:
             total = total.triu() + total.triu(1).T
+        _check_finite(
+            total.diagonal().cpu().numpy(), "The second derivatives of the loss must stay finite"
+        )
         penalty = torch.from_numpy(objective.l2 * objective.penalised)
         total.diagonal().add_(penalty.to(total.device, total.dtype))
         return total
@@ -302,6 +303,15 @@ class Curvature:
     def _zeros(self, *shape: int) -> Tensor:
         objective = self._objective
         return torch.zeros(shape, dtype=objective._sum_dtype, device=objective.blocks.device)
+
+
+def _check_finite(values: np.ndarray, rule: str) -> None:
+    """Raise if a value is not finite."""
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{rule}. Scale the features first (StandardScaler in a Pipeline), or use "
+            'precision="float64".'
+        )
 
 
 def _normalised(sample_weight: Tensor | None, blocks: RowBlocks, sum_dtype: torch.dtype) -> Tensor:

@@ -15,9 +15,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sknets._core import limit_threads
 from sknets._data import Batches
 
+from ._epochs import Hooks
 from ._flat import FlatParameters
 from ._progress import Progress
 from ._step import Step
+
+
+# scipy's status of a run that its callback ended.
+_STOPPED = 99
 
 
 @dataclass
@@ -49,7 +54,7 @@ class FullBatch:
     def __call__(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the objective and its gradient, both float64."""
         flat = self.flat
-        flat.vector.copy_(torch.from_numpy(values))
+        _put(flat, values)
         gradient = torch.zeros_like(flat.vector)
         loss = 0.0
         for x, target, weight in self.batches.epoch(self.step.encode):
@@ -75,8 +80,9 @@ def train_lbfgs(
     max_fun: int,
     verbose: bool,
     n_threads: int | None,
-) -> int:
-    """Minimise the objective; return the number of iterations.
+    hooks: Hooks | None = None,
+) -> tuple[int, float]:
+    """Minimise the objective; return the number of iterations and the objective reached.
 
     Parameters
     ----------
@@ -84,6 +90,8 @@ def train_lbfgs(
         Largest component of the gradient at which to stop.
     max_iter, max_fun : int
         Iterations and evaluations at most; reaching them is a ConvergenceWarning.
+    hooks : Hooks or None, default=None
+        Told of every iteration after it, as of an epoch; one may ask to stop.
 
     Raises
     ------
@@ -100,10 +108,11 @@ def train_lbfgs(
     """
     flat = objective.flat
     last: Any = None
+    loss = float("nan")
     started = perf_counter()
 
     def after_iteration(intermediate_result: OptimizeResult) -> None:
-        nonlocal last, started
+        nonlocal last, loss, started
         last = intermediate_result.x.copy()
         loss = float(intermediate_result.fun)
         progress.record(
@@ -116,6 +125,11 @@ def train_lbfgs(
         started = perf_counter()
         if verbose:
             print(f"Iteration {len(progress.history['epoch'])}, loss = {loss:.8f}")
+        if hooks is not None:
+            _put(flat, last)
+            hooks.epoch_begins()
+            if hooks.epoch_ends():
+                raise StopIteration
 
     before = len(progress.history["epoch"])
     start = flat.vector.detach().cpu().numpy().astype(np.float64)
@@ -138,17 +152,23 @@ def train_lbfgs(
                 stacklevel=2,
             )
         else:
-            last, n_iter = result.x, int(result.nit)
-            if result.status != 0:
+            last, n_iter, loss = result.x, int(result.nit), float(result.fun)
+            if result.status not in (0, _STOPPED):
                 warnings.warn(
                     f"lbfgs did not converge after {n_iter} iterations ({result.message}). Raise "
                     "max_iter or max_fun, or scale the features (StandardScaler in a Pipeline).",
                     ConvergenceWarning,
                     stacklevel=2,
                 )
-    with torch.no_grad():
-        flat.vector.copy_(torch.from_numpy(last))
-    return min(n_iter, max_iter)
+    _put(flat, last)
+    if hooks is not None:
+        hooks.fit_ends()
+    return min(n_iter, max_iter), loss
+
+
+@torch.no_grad()
+def _put(flat: FlatParameters, values: np.ndarray) -> None:
+    flat.vector.copy_(torch.from_numpy(values))
 
 
 def _finite(objective: FullBatch, progress: Progress) -> Any:

@@ -54,7 +54,7 @@ class CallbackNet(NeuralNet):
             callbacks=list(callbacks),
             max_epochs=max_epochs,
             batch_size=batch_size,
-            verbose=0,
+            verbose=1,  # what a callback prints is the user's choice
             device=None,
             train_split=None,
             use_caching=False,

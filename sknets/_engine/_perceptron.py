@@ -9,6 +9,7 @@ Shapes: K classes (1 for a binary target), n rows, F features.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -39,6 +40,9 @@ PERCEPTRON_COLUMNS = (
 
 # Multiply-adds of a block's Gram matrix below which a second thread costs more than it brings.
 _WORTH_THREADS = 5e7
+
+# Numbers gathered from X at once: small blocks of few features are cut from one larger piece.
+_GATHERED = 2**17
 
 
 @dataclass(frozen=True)
@@ -184,9 +188,12 @@ class PerceptronLoop:
         self.validation = validation
         self.hooks = hooks or Hooks()
         self._random_state = random_state
+        self._order = np.arange(task.rows.n) if settings.shuffle else None
         n_classes = settings.class_steps.shape[1]
-        self._signs = np.where(task.positive[:, None] == np.arange(n_classes), 1, -1)
         self._dtype = np.dtype(str(task.rows.dtype).removeprefix("torch."))
+        is_positive = task.positive[:, None] == np.arange(n_classes)
+        self._signs = np.where(is_positive, 1, -1).astype(self._dtype)
+        self._steps = settings.class_steps.astype(self._dtype)
         n_problems = len(task.positive)
         self._learning = np.ones(n_problems, bool)
         self._best = np.full(n_problems, np.inf)
@@ -244,7 +251,7 @@ class PerceptronLoop:
         """Do one epoch; `result` is replaced when it is whole."""
         started = perf_counter()
         learning = np.flatnonzero(self._learning)
-        order = self._random_state.permutation(self.task.rows.n) if self.settings.shuffle else None
+        order = self._next_order()
         # Overflow is looked for once an epoch; infinities are used as marks in every block.
         with np.errstate(invalid="ignore", over="ignore"):
             pass_over = self._pass_by_gram if self._truncated is None else self._pass_by_runs
@@ -253,26 +260,160 @@ class PerceptronLoop:
         self.result = self._end_epoch(learning, coef, intercept, done, started)
         self._truncated = state
 
+    def _next_order(self) -> Array | None:
+        """Shuffle the order of the last epoch; None is the order of the rows."""
+        if self._order is not None:
+            self._order = self._random_state.permutation(self._order)
+        return self._order
+
     def _pass_by_gram(self, learning: Array, order: Array | None) -> tuple:
-        settings = self.settings
-        where = torch.from_numpy(learning).to(self.result.coef.device)
-        coef = self.result.coef[where]
+        """Pass over the rows in blocks, all classes at once."""
+        coupling = self._coupling
+        device = self.result.coef.device
+        coef = self.result.coef[torch.from_numpy(learning).to(device)]
         intercept = self.result.intercept[learning]
         done = _Pass(np.zeros(len(learning)), np.zeros(len(learning)))
-        for start in range(0, self.task.rows.n, self._size):
-            x, signs, steps = self._block(start, learning, order)
-            scores = (coef @ x.T).cpu().numpy()
-            size = scores.shape[1]
-            if settings.shrinkage != 1.0:
-                squared_norms = (coef * coef).sum(1).cpu().numpy()
-                scores *= self._coupling.powers[:size]
-            scores += intercept[:, None]
-            scores *= signs
-            wrong = scores <= 0
-            gram = None
-            if wrong.any():
-                gram = (x @ x.T).cpu().numpy()
-                squared_rows = gram.diagonal().copy()
-                gram = self._coupling.from_gram(gram)
-            ...
+        penalised = coupling.shrinkage != 1.0
+        for x, signs, steps in self._blocks(learning, order):
+            size = len(x)
+            margins = (coef @ x.T).cpu().numpy()
+            norms = (coef * coef).sum(1).cpu().numpy() if penalised else None
+            if penalised:
+                margins *= coupling.powers[:size]
+            margins += intercept[:, None]
+            margins *= signs
+            if not (margins <= 0).any():
+                if penalised:
+                    done.penalty += norms * float(np.sum(coupling.powers[:size] ** 2))
+                    coef *= float(coupling.powers[size])
+                continue
+            gram = (x @ x.T).cpu().numpy()
+            squared_rows = gram.diagonal().copy() if penalised else None
+            found = correct_block(margins, signs, steps, coupling.from_gram(gram))
+            done.loss -= found.margins.sum(1)
+            done.n_mistakes += found.n_mistakes
+            if penalised:
+                products = coupling.products(found, signs, intercept)
+                done.penalty += coupling.sum_squared_norms(found, products, norms, squared_rows)
+                coef *= float(coupling.powers[size])
+            coef.addmm_(torch.from_numpy(coupling.carried(found.steps)).to(device), x)
+            if coupling.intercept_step:
+                intercept = intercept + coupling.intercept_step * found.steps.sum(1)
+        done.penalty *= 0.5 * self.settings.alpha
         return coef, intercept, done, None
+
+    def _pass_by_runs(self, learning: Array, order: Array | None) -> tuple:
+        """Pass over the rows class by class, where an L1 term bends the weights; on the CPU."""
+        settings, states = self.settings, [state.copy() for state in self._truncated or ()]
+        rule = TruncatedRule(
+            settings.shrinkage,
+            settings.payment,
+            settings.intercept_step,
+            settings.alpha * settings.l1_ratio,
+            settings.alpha * (1 - settings.l1_ratio) * 0.5,
+        )
+        done = _Pass(np.zeros(len(learning)), np.zeros(len(learning)))
+        for x, signs, steps in self._blocks(learning, order):
+            rows = x.cpu().numpy()
+            for k, number in enumerate(learning):
+                loss, penalty, n_mistakes = rule.correct_block(
+                    states[number], rows, signs[k], steps[k]
+                )
+                done.loss[k] += loss
+                done.penalty[k] += penalty
+                done.n_mistakes += n_mistakes
+        coef = torch.from_numpy(np.stack([states[number].coef for number in learning]))
+        intercept = np.array([states[number].intercept for number in learning], self._dtype)
+        return coef.to(self.result.coef.device), intercept, done, states
+
+    def _blocks(
+        self, learning: Array, order: Array | None
+    ) -> Iterator[tuple[Tensor, Array, Array]]:
+        """Yield the rows (B, F) of each block, their signs and their steps (len(learning), B)."""
+        task, size = self.task, self._size
+        together = max(1, _GATHERED // (size * task.rows.n_features)) * size
+        some = len(learning) < len(self._signs)
+        all_signs = self._signs[learning] if some else self._signs
+        all_steps = self._steps[learning] if some else self._steps
+        for first in range(0, task.rows.n, together):
+            last = min(first + together, task.rows.n)
+            where: Any = slice(first, last) if order is None else order[first:last]
+            rows = task.rows.slice(first, last) if order is None else task.rows.take(where)
+            label = task.target[where]
+            weight = None if task.sample_weight is None else task.sample_weight[where]
+            for start in range(0, last - first, size):
+                part = slice(start, start + size)
+                signs = all_signs.take(label[part], axis=1)
+                steps = all_steps.take(label[part], axis=1)
+                yield rows[part], signs, steps if weight is None else steps * weight[part]
+
+    def _check_finite(self, coef: Tensor, intercept: Array) -> None:
+        if bool(torch.isfinite(coef).all()) and np.isfinite(intercept).all():
+            return
+        raise ValueError(
+            f"The weights must stay finite, got NaN or infinity in epoch "
+            f"{self.result.n_epochs + 1} with a learning rate of {self.settings.step_size:g}. "
+            "Lower eta0, or scale the features first (StandardScaler in a Pipeline)."
+        )
+
+    # -- after an epoch --------------------------------------------------------------------------
+
+    def _end_epoch(
+        self, learning: Array, coef: Tensor, intercept: Array, done: _Pass, started: float
+    ) -> PerceptronResult:
+        """Put the learning classes back among the others, judge them, and record the epoch."""
+        last = self.result
+        new_coef, new_intercept = last.coef.clone(), last.intercept.copy()
+        new_coef[torch.from_numpy(learning).to(coef.device)] = coef
+        new_intercept[learning] = intercept
+        loss = done.loss / self.task.rows.n
+        self._losses[learning] = loss
+        n_learning = len(learning)
+        if self.validation is not None:
+            self._scores = self._validate(self.validation, new_coef, new_intercept)
+            self._judge(learning, -self._scores[learning])
+        else:
+            self._judge(learning, loss + done.penalty / self.task.rows.n)
+        row = {
+            "epoch": last.n_epochs + 1,
+            "train_loss": float(self._losses.mean()),
+            "validation_loss": float("nan"),
+            "validation_score": float("nan" if self.validation is None else self._scores.mean()),
+            "learning_rate": self.settings.step_size,
+            "seconds": perf_counter() - started,
+            "n_mistakes": done.n_mistakes,
+            "n_learning": n_learning,
+        }
+        if self.settings.verbose:
+            _print_epoch(row)
+        history = {name: [*last.history[name], row[name]] for name in PERCEPTRON_COLUMNS}
+        return PerceptronResult(new_coef, new_intercept, last.n_epochs + 1, history)
+
+    def _judge(self, learning: Array, objective: Array) -> None:
+        """Stop the classes whose objective has not improved for long enough."""
+        tol = self.settings.tol
+        if tol is None:
+            return
+        stale = objective > self._best[learning] - tol
+        self._n_stale[learning] = np.where(stale, self._n_stale[learning] + 1, 0)
+        self._best[learning] = np.minimum(self._best[learning], objective)
+        self._learning = self._learning & (self._n_stale < self.settings.n_iter_no_change)
+
+    def _validate(self, held: PerceptronTask, coef: Tensor, intercept: Array) -> Array:
+        """Return the accuracy (K,) of each class against the rest on the held-out rows."""
+        right = np.zeros(len(coef))
+        for start in range(0, held.rows.n, held.rows.block_rows):
+            stop = min(start + held.rows.block_rows, held.rows.n)
+            scores = (coef @ held.rows.slice(start, stop).T).cpu().numpy() + intercept[:, None]
+            hit = (scores > 0) == (held.positive[:, None] == held.target[start:stop])
+            weight = None if held.sample_weight is None else held.sample_weight[start:stop]
+            right += hit.sum(1) if weight is None else hit @ weight.astype(np.float64)
+        total = held.rows.n if held.sample_weight is None else held.sample_weight.sum(dtype=float)
+        return right / total
+
+
+def _print_epoch(row: dict[str, Any]) -> None:
+    line = f"Epoch {row['epoch']}, loss = {row['train_loss']:.8f}, {row['n_mistakes']} mistakes"
+    if not np.isnan(row["validation_score"]):
+        line += f", validation score = {row['validation_score']:.6f}"
+    print(line)

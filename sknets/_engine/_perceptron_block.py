@@ -81,6 +81,11 @@ class Coupling:
             return steps
         return steps * self.powers[: steps.shape[1]][::-1]
 
+    def products(self, done: Corrections, signs: Array, intercept: Array) -> Array:
+        """Return w.x, without the intercept, of the mistakes when they were seen, (K, B)."""
+        before = np.cumsum(done.steps, axis=1) - done.steps
+        return done.margins * signs - (intercept[:, None] + self.intercept_step * before)
+
     def sum_squared_norms(
         self, done: Corrections, products: Array, squared_norms: Array, squared_rows: Array
     ) -> Array:
@@ -96,59 +101,83 @@ class Coupling:
         return squared_norms * fading[size] + gains @ fading[size - 1 :: -1]
 
 
-def correct_block(
-    margins: Array, signs: Array, steps: Array, coupling: Array, wrong: Array
-) -> Corrections:
-    """Run the rule through a block, jumping from mistake to mistake in all classes at once.
-
-    In every round each class takes its first row that is still wrong: all before it are right and
-    stay so, hence it is its next mistake. There are as many rounds as the worst class has mistakes.
+def correct_block(margins: Array, signs: Array, steps: Array, coupling: Array) -> Corrections:
+    """Run the rule through a block, jumping from mistake to mistake.
 
     Parameters
     ----------
     margins : ndarray of shape (K, B)
-        ``sign * score`` with the weights of the block's start; overwritten.
+        ``sign * score`` of the rows if no mistake came before them; overwritten.
     signs : ndarray of shape (K, B)
         +1 where a row is of the class, -1 elsewhere.
     steps : ndarray of shape (K, B)
-        The step a row would cause, signed.
+        The step a row would cause, signed; zero for a row of zero weight.
     coupling : ndarray of shape (B, B)
-        From `Coupling.from_gram`.
-    wrong : ndarray of bool of shape (K, B)
-        ``margins <= 0``.
+        From `Coupling.from_gram`; overwritten.
 
     Returns
     -------
     Corrections
     """
-    shape, dtype = margins.shape, margins.dtype
-    first = wrong.argmax(axis=1)
-    start = np.arange(0, wrong.size, shape[1])
-    hit = wrong.ravel().take(start + first)
-    all_steps = steps
-    origin = start  # where each class that is still at it starts in the full (K, B) arrays
-    cells, seen, n_hits = [], [], np.count_nonzero(hit)
-    while n_hits:
-        if 2 * n_hits <= len(hit):  # carry on with the classes that have mistakes left
-            margins, signs, steps = margins[hit], signs[hit], steps[hit]
-            origin, first, hit = origin[hit], first[hit], hit[hit]
-            start = start[:n_hits]
+    if len(margins) == 1:
+        cells, seen = _follow_one(margins[0], signs[0], steps[0], coupling)
+    else:
+        cells, seen = _follow_all(margins, signs, steps, coupling)
+    made, at_sight = np.zeros_like(steps), np.zeros_like(margins)
+    made.put(cells, steps.take(cells))
+    at_sight.put(cells, seen)
+    return Corrections(made, at_sight, len(cells))
+
+
+def _follow_one(margins: Array, signs: Array, steps: Array, coupling: Array) -> tuple[Array, Array]:
+    """Return the rows (m,) on which one class is wrong when it sees them, and their margins."""
+    coupling *= steps[:, None]
+    coupling *= signs
+    np.fill_diagonal(coupling, np.inf)
+    cells, seen = [], []
+    wrong = margins <= 0
+    row = int(wrong.argmax())
+    while wrong[row]:
+        cells.append(row)
+        seen.append(margins[row])
+        margins += coupling[row]
+        np.less_equal(margins, 0, out=wrong)
+        row = int(wrong.argmax())
+    return np.array(cells, np.intp), np.array(seen, margins.dtype)
+
+
+def _follow_all(margins: Array, signs: Array, steps: Array, coupling: Array) -> tuple[Array, Array]:
+    """Return the flat positions (m,) in (K, B) of rows that are wrong when seen, and their margins.
+
+    In every round each class takes its first row that is still wrong: all before it are right and
+    stay so, hence it is its next mistake. There are as many rounds as the worst class has mistakes,
+    and as few NumPy calls in each as can be: this is the inner loop of a perceptron.
+    """
+    n_rows = margins.shape[1]
+    start = origin = np.arange(0, margins.size, n_rows)  # of a class, in these arrays and at first
+    cells, seen, hits = [], [], []
+    while True:
+        wrong = margins <= 0
+        first = wrong.argmax(axis=1)
         at = start + first
-        cells.append((origin + first)[hit])
-        seen.append(margins.take(at)[hit])
+        hit = wrong.take(at)
+        n_hits = np.count_nonzero(hit)
+        if n_hits == 0:
+            break
+        if 2 * n_hits <= len(hit):  # go on with the classes that have mistakes left
+            margins, signs, steps = margins[hit], signs[hit], steps[hit]
+            origin, first, start = origin[hit], first[hit], start[:n_hits]
+            at, hit = start + first, hit[hit]
+        cells.append(origin + first)
+        seen.append(margins.take(at))
+        hits.append(hit)
         moves = steps.take(at)
         moves *= hit
         shift = coupling.take(first, axis=0)
         shift *= moves[:, None]
         shift *= signs
         margins += shift
-        wrong = margins <= 0
-        first = wrong.argmax(axis=1)
-        hit = wrong.ravel().take(start + first)
-        n_hits = np.count_nonzero(hit)
-    where = np.concatenate(cells) if cells else np.empty(0, np.intp)
-    made = np.zeros_like(all_steps)
-    made.ravel()[where] = all_steps.ravel()[where]
-    at_sight = np.zeros(shape, dtype)
-    at_sight.ravel()[where] = np.concatenate(seen) if seen else 0
-    return Corrections(made, at_sight, len(where))
+    if not cells:
+        return np.empty(0, np.intp), np.empty(0, margins.dtype)
+    hit = np.concatenate(hits)
+    return np.concatenate(cells)[hit], np.concatenate(seen)[hit]

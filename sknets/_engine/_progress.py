@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+
+from sknets._nn import Schedule
 
 HISTORY_COLUMNS = (
     "epoch",
@@ -69,6 +72,43 @@ class Progress:
         self.best_score = max(self.best_score, score)
         return is_best
 
+    def judge(
+        self,
+        schedule: Schedule,
+        *,
+        loss: float,
+        score: float,
+        n_samples: int,
+        tol: float,
+        patience: float,
+        early_stopping: bool,
+    ) -> tuple[bool, bool]:
+        """Take note of an epoch's loss and validation score, and move the learning rate on.
+
+        Returns
+        -------
+        is_best : bool
+            Whether the score is the best so far; only with `early_stopping`.
+        stops : bool
+            Whether training ends, after more than `patience` epochs without an improvement of
+            `tol`.
+        """
+        self.n_samples_seen += n_samples
+        self.loss_curve.append(loss)
+        is_best = False
+        if early_stopping:
+            self.validation_scores.append(score)
+            is_best = self.note_score(score, tol)
+        else:
+            self.note_loss(loss, tol)
+        schedule.end_epoch(self.n_samples_seen)
+        if self.n_stale <= patience:
+            return is_best, False
+        if schedule.stops_at_plateau():
+            return is_best, True
+        self.n_stale = 0
+        return is_best, False
+
     def copy(self) -> Progress:
         """Return a copy that can go on without changing this one."""
         return Progress(
@@ -79,4 +119,20 @@ class Progress:
             self.n_stale,
             self.n_samples_seen,
             {name: list(column) for name, column in self.history.items()},
+        )
+
+
+def check_finite(loss: float, *, epoch: int, rate: float) -> None:
+    """Raise if the loss of an epoch is not finite.
+
+    Raises
+    ------
+    ValueError
+        If it is not; the message says what to try.
+    """
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"The training loss must stay finite, got {loss} in epoch {epoch} with a learning rate "
+            f"of {rate:g}. Lower learning_rate_init, or scale the features first (StandardScaler "
+            "in a Pipeline)."
         )

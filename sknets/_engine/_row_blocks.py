@@ -6,6 +6,7 @@ and its gradient read X from memory once. Shapes: K outputs, b rows of a block, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -207,10 +208,13 @@ def blocks_of_rows(rows: Rows) -> RowBlocks:
 
 def _to_torch_csr(X: Any, device: torch.device) -> Tensor:
     """Copy a scipy CSR array to torch's CSR on a device."""
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(X.indptr.astype(np.int64)),
-        torch.from_numpy(X.indices.astype(np.int64)),
-        torch.tensor(X.data),
-        size=X.shape,
-        device=device,
-    )
+    with warnings.catch_warnings():
+        # torch says that its CSR layout may change; only its products are used here.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(X.indptr.astype(np.int64)),
+            torch.from_numpy(X.indices.astype(np.int64)),
+            torch.tensor(X.data),
+            size=X.shape,
+            device=device,
+        )

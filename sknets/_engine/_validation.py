@@ -21,7 +21,7 @@ def logits_in_blocks(
     """
     # A net's inner tensors may be many times as wide as its rows.
     n_weights = max((p.numel() for p in module.parameters()), default=1)
-    block = max(256, min(rows.block_rows, 2**25 // max(1, n_weights)))
+    block = min(rows.block_rows, max(256, 2**25 // max(1, n_weights)))
     was_training = module.training
     module.eval()
     try:

@@ -4,16 +4,25 @@ Everything here works on tensors and plain `nn.Module` objects, knows no estimat
 in any torch program.
 """
 
-from ._activations import ACTIVATIONS, Activation, get_activation
-from ._cnn import CNN
-from ._conv_plan import LayerShape, check_input_shape, layer_shapes
-from ._initialisers import init_glorot_uniform_
-from ._losses import LOSSES, TASKS, HingeLoss, LogLoss, Loss, Task, make_loss, weighted_mean
-from ._mlp import MLP
-from ._normalization import NORMALIZATIONS
-from ._optimisers import OPTIMISERS, SGD, Adam, OptimiserRecord, make_optimiser
-from ._pooling import POOLINGS, make_pooling
-from ._schedules import Adaptive, InverseScaling, Schedule, make_schedule
+from sknets._nn._activations import ACTIVATIONS, Activation, get_activation
+from sknets._nn._cnn import CNN
+from sknets._nn._conv_plan import LayerShape, check_input_shape, layer_shapes
+from sknets._nn._initialisers import init_glorot_uniform_
+from sknets._nn._losses import (
+    LOSSES,
+    TASKS,
+    HingeLoss,
+    LogLoss,
+    Loss,
+    Task,
+    make_loss,
+    weighted_mean,
+)
+from sknets._nn._mlp import MLP
+from sknets._nn._normalization import NORMALIZATIONS
+from sknets._nn._optimisers import OPTIMISERS, SGD, Adam, Optimiser, OptimiserRecord, adam_, make_optimiser
+from sknets._nn._pooling import POOLINGS, make_pooling
+from sknets._nn._schedules import Adaptive, InverseScaling, Schedule, make_schedule
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,9 +42,11 @@ __all__ = [
     "LayerShape",
     "LogLoss",
     "Loss",
+    "Optimiser",
     "OptimiserRecord",
     "Schedule",
     "Task",
+    "adam_",
     "check_input_shape",
     "get_activation",
     "init_glorot_uniform_",

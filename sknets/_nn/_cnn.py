@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ._activations import get_activation
-from ._conv_plan import ConvPlan, check_input_shape, plan_convolutions
-from ._mlp import MLP
-from ._normalization import check_normalization, make_conv_normalization
-from ._pooling import make_pooling
+from sknets._nn._activations import get_activation
+from sknets._nn._conv_plan import ConvPlan, check_input_shape, plan_convolutions
+from sknets._nn._mlp import MLP
+from sknets._nn._normalization import check_normalization, make_conv_normalization
+from sknets._nn._pooling import make_pooling
 
 
 class CNN(nn.Module):

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ._normalization import check_normalization
-from ._per_layer import expand_axes, expand_per_layer, expand_rates, expand_sizes
-from ._pooling import check_pooling
+from sknets._nn._normalization import check_normalization
+from sknets._nn._per_layer import expand_axes, expand_per_layer, expand_rates, expand_sizes
+from sknets._nn._pooling import check_pooling
 
 LAYERS = "convolutional layers"
 
@@ -215,8 +215,19 @@ def layer_shapes(
 
     Parameters
     ----------
-    input_shape, n_outputs, conv_channels, hidden_layer_sizes, normalization, **conv_settings
-        As in `CNN`; nothing is built or run.
+    input_shape : tuple of int
+        One sample's shape, (C, L) or (C, H, W).
+    n_outputs : int
+        Logits a sample.
+    conv_channels : tuple of int, or int, default=(32, 64)
+        Channels of each convolutional layer.
+    hidden_layer_sizes : tuple of int, or int, default=(128,)
+        Units of each dense hidden layer.
+    normalization : {None, "batch", "layer"}, default=None
+        Normalisation before each activation.
+    **conv_settings
+        ``kernel_size``, ``stride``, ``dilation``, ``padding``, ``pool``, ``pool_size`` and
+        ``conv_dropout``, as in `CNN`.
 
     Returns
     -------

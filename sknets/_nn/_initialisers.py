@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ._activations import get_activation
+from sknets._nn._activations import get_activation
 
 
 def init_glorot_uniform_(

@@ -41,7 +41,7 @@ class LogLoss:
     task : {"multiclass", "binary", "multilabel"}
         What logits and target are.
     label_smoothing : float, default=0.0
-        s, in [0, 1).
+        The share s of the target spread over all classes, in [0, 1).
     gamma : float, default=0.0
         How much less the samples count that are classified well; at least 0.
 
@@ -96,7 +96,7 @@ class LogLoss:
 
 @dataclass(frozen=True)
 class HingeLoss:
-    """max(0, 1 - margin), the loss of linear support vector machines.
+    """Hinge loss max(0, 1 - margin), that of linear support vector machines.
 
     The margin is the logit of the sample's class minus the largest of the others (Crammer and
     Singer); for one logit and for each label it is the logit, with the sign of the target.
@@ -152,6 +152,11 @@ def make_loss(name: str, task: Task, **options: Any) -> Loss:
         What logits and target are.
     **options
         ``label_smoothing`` for "log_loss" and "focal_loss", ``gamma`` (default 2) for "focal_loss".
+
+    Returns
+    -------
+    Loss
+        Callable (logits, target) -> losses.
 
     Raises
     ------

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ._activations import get_activation
-from ._normalization import check_normalization, make_dense_normalization
-from ._per_layer import expand_rates, expand_sizes
+from sknets._nn._activations import get_activation
+from sknets._nn._normalization import check_normalization, make_dense_normalization
+from sknets._nn._per_layer import expand_rates, expand_sizes
 
 
 class MLP(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,7 +12,24 @@ import torch
 from torch import Tensor
 
 
-class SGD(torch.optim.Optimizer):
+class Optimiser(torch.optim.Optimizer):
+    """A torch optimiser whose work is in `update`.
+
+    ``step`` is what torch's schedules and skorch's callbacks know; torch wraps it in hooks and
+    profiling that cost more than the update of a small net, so a training loop calls `update`.
+    """
+
+    def update(self) -> None:
+        """Change every parameter in place by its gradient."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """Change every parameter in place by its gradient."""
+        self.update()
+
+
+class SGD(Optimiser):
     r"""Gradient descent with momentum, as in :class:`sklearn.neural_network.MLPClassifier`.
 
     The velocity holds the learning rate, v ← μ v − η g, and a step adds v, or μ v − η g once more
@@ -44,28 +62,39 @@ class SGD(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov})
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """Update every parameter from its gradient."""
+    def update(self) -> None:
+        """Change every parameter in place by its gradient."""
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for param in group["params"]:
                 state = self.state[param]
                 if not state:
-                    state["velocity"] = torch.zeros_like(param)
-                velocity = state["velocity"].mul_(momentum).add_(param.grad, alpha=-lr)
+                    state["velocity"] = torch.zeros_like(param.detach())
+                weight, velocity = param.detach(), state["velocity"]
+                velocity.mul_(momentum).add_(param.grad, alpha=-lr)
                 if group["nesterov"]:
-                    param.add_(velocity, alpha=momentum).add_(param.grad, alpha=-lr)
+                    weight.add_(velocity, alpha=momentum).add_(param.grad, alpha=-lr)
                 else:
-                    param.add_(velocity)
+                    weight.add_(velocity)
 
 
-class Adam(torch.optim.Adam):
+class Adam(Optimiser):
     """Adam with the epsilon of the paper's efficient form, in one fused kernel a step.
 
     Kingma and Ba (2015, end of section 2) move the bias corrections into the learning rate, which
     leaves epsilon uncorrected; scikit-learn does that too, while ``torch.optim.Adam`` corrects the
     second moment before it adds epsilon. Dividing epsilon by the correction makes them equal.
+
+    Parameters
+    ----------
+    params : iterable of torch.nn.Parameter
+        What to update.
+    lr : float, default=0.001
+        The learning rate.
+    betas : tuple of float, default=(0.9, 0.999)
+        Decay rates of the two moments, in [0, 1).
+    eps : float, default=1e-8
+        Numerical stability.
     """
 
     def __init__(
@@ -75,18 +104,59 @@ class Adam(torch.optim.Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        super().__init__(list(params), lr=lr, betas=betas, eps=eps, fused=True)
-        for group in self.param_groups:
-            group.setdefault("paper_eps", eps)
-            group.setdefault("n_steps", 0)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
-    def step(self, closure: Any = None) -> Any:
-        """Update every parameter from its gradient."""
+    def update(self) -> None:
+        """Change every parameter in place by its gradient."""
         for group in self.param_groups:
-            group["n_steps"] += 1
-            correction = 1 - group["betas"][1] ** group["n_steps"]
-            group["eps"] = group["paper_eps"] / correction**0.5
-        return super().step(closure)
+            for param in group["params"]:
+                state = self.state[param]
+                if not state:
+                    weight = param.detach()
+                    state["step"] = 0
+                    state["first"] = torch.zeros_like(weight)
+                    state["second"] = torch.zeros_like(weight)
+                state["step"] += 1
+                adam_(
+                    param.detach(),
+                    param.grad,
+                    state["first"],
+                    state["second"],
+                    step=state["step"],
+                    lr=group["lr"],
+                    betas=group["betas"],
+                    eps=group["eps"],
+                )
+
+
+def adam_(
+    weight: Tensor,
+    grad: Tensor,
+    first: Tensor,
+    second: Tensor,
+    *,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    """Apply step number `step` of Adam in place, to the weights and to both moments."""
+    count = torch.full((), float(step), device=weight.device)
+    torch._fused_adam_(
+        [weight],
+        [grad],
+        [first],
+        [second],
+        [],
+        [count],
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=0.0,
+        eps=eps / math.sqrt(1.0 - betas[1] ** step),
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +165,7 @@ class OptimiserRecord:
 
     Attributes
     ----------
-    make : callable (params, **options) -> torch.optim.Optimizer
+    make : callable (params, **options) -> Optimiser
         The class.
     options : mapping of str to str
         The option of `make` that each parameter of an estimator sets.
@@ -103,7 +173,7 @@ class OptimiserRecord:
         Whether ``learning_rate`` and ``power_t`` have an effect, as in scikit-learn.
     """
 
-    make: Callable[..., torch.optim.Optimizer]
+    make: Callable[..., Optimiser]
     options: Mapping[str, str]
     scheduled: bool
 
@@ -142,7 +212,7 @@ OPTIMISERS: Mapping[str, OptimiserRecord] = MappingProxyType(
 
 def make_optimiser(
     solver: str, params: Iterable[Tensor], settings: Mapping[str, Any]
-) -> torch.optim.Optimizer:
+) -> Optimiser:
     """Build the optimiser of a solver's name.
 
     Parameters

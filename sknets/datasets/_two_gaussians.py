@@ -99,7 +99,7 @@ def make_two_gaussians(
 
 def _check_count(name: str, value: Any) -> None:
     """Raise unless a number of rows or columns is an integer of at least 1."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
 
 

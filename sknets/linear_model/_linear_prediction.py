@@ -17,9 +17,10 @@ _ARRAYS = ("coef_", "intercept_", "n_iter_")
 
 
 class LinearPredictionMixin:
-    """Predicts with ``coef_`` (K, F), dense or CSR, and ``intercept_`` (K,); K is 1 for two classes.
+    """Predicts with ``coef_`` (K, F), dense or CSR, and ``intercept_`` (K,).
 
-    The two arrays are the only copy of the weights; ``module_`` is made over their memory.
+    K is 1 for two classes. The two arrays are the only copy of the weights; ``module_`` is made
+    over their memory.
     """
 
     @property
@@ -37,7 +38,7 @@ class LinearPredictionMixin:
         return module.eval()
 
     def _logits(self: Any, X: Any) -> Tensor:
-        """Return logits (n, K) of a checked X, where X is and in its dtype or that of the weights."""
+        """Return logits (n, K) of a checked X, on its device and in the wider of the two dtypes."""
         bias = _tensor_of(self.intercept_)
         if sparse.issparse(X) or sparse.issparse(self.coef_):
             return _sparse_logits(X, self.coef_, bias)
@@ -95,7 +96,7 @@ class LinearPredictionMixin:
 
     def __getstate__(self: Any) -> dict[str, Any]:
         """Return the state with weights that need no accelerator to load."""
-        state = super().__getstate__()  # type: ignore[misc]
+        state: Any = super().__getstate__()
         for name in _ARRAYS:
             if isinstance(state.get(name), Tensor):
                 state[name] = state[name].cpu()
@@ -114,5 +115,7 @@ def _sparse_logits(X: Any, coef: Any, bias: Tensor) -> Tensor:
     """Multiply where X or the coefficients are CSR; neither is densified."""
     X = X.cpu().numpy() if isinstance(X, Tensor) else X
     coef = coef if sparse.issparse(coef) else np.asarray(as_numpy(coef))
-    product = np.asarray(X @ coef.T)
+    product = X @ coef.T
+    if sparse.issparse(product):
+        product = product.toarray()
     return torch.from_numpy(product + bias.cpu().numpy())

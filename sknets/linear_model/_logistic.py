@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Integral, Real
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from scipy import sparse
 from sklearn.base import _fit_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
-from torch import Tensor, nn
+from torch import Tensor
 
 from sknets._base import DEVICE_CONSTRAINTS, BaseClassifier, ProbabilisticMixin, TrainingData
 from sknets._base._hooks import fit_hooks
-from sknets._core import limit_threads, make_random_state
 from sknets._core._sklearn import Hidden
-from sknets._data import Batches, as_numpy
-from sknets._engine import (
-    EpochLoop,
-    FlatParameters,
-    Hooks,
-    LinearStep,
-    LogisticObjective,
-    Progress,
-    Training,
-    blocks_of_rows,
-    minimise,
-    useful_threads,
-)
-from sknets._nn import SGD, Adam, make_schedule
+from sknets._data import as_numpy
+from sknets._engine import Progress
 from sknets.linear_model._linear_prediction import LinearPredictionMixin
+from sknets.linear_model._logistic_fit import fit_full_batch, fit_mini_batch
 
 _FULL_BATCH = ("lbfgs", "newton-cg", "newton-cholesky", "proximal-newton")
 _MINI_BATCH = ("adam", "sgd")
@@ -57,13 +42,9 @@ _MINI_BATCH_ONLY: Mapping[str, Any] = MappingProxyType(
         "learning_rate": "constant",
         "learning_rate_init": 0.01,
         "shuffle": True,
-        "n_iter_no_change": 10,
     }
 )
 """Parameters without effect under full-batch solvers, and their defaults."""
-
-# Multiply-adds of a pass over X below which a second thread costs more than it brings.
-_WORTH_THREADS = 1e8
 
 
 class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifier):
@@ -131,7 +112,8 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
     shuffle : bool, default=True
         Whether to shuffle the rows before every epoch.
     n_iter_no_change : int, default=10
-        Epochs without an improvement of `tol` after which mini-batches end.
+        Epochs without an improvement of `tol` after which mini-batches end. Without effect under
+        the other solvers, as in :class:`~sklearn.neural_network.MLPClassifier`.
 
     Attributes
     ----------
@@ -180,7 +162,7 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
     0.97
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict[str, list]] = {
         "C": [Interval(Real, 0, None, closed="right")],
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "dual": ["boolean"],
@@ -276,16 +258,19 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
             data = self._check_logistic_data(X, y, sample_weight)
             start = self._start(data)
             self._remember(data)
-            progress, fitted = Progress(), {"classes_": self.classes_}
-            fitted |= self._exported(data, start)
+            fitted = {"classes_": self.classes_, **self._exported(data, start)}
             hooks = fit_hooks(self, X, y, sample_weight, lambda: fitted)
-            fit = self._fit_mini_batch if self.solver in _MINI_BATCH else self._fit_full_batch
-            n_iter = fit(data, start, progress, hooks, fitted)
-            hooks.fit_ends()
-            for name, value in fitted.items():
-                setattr(self, name, value)
-            self.history_ = progress.history
-            self.n_iter_ = data.namespace.export(torch.tensor([n_iter], dtype=torch.int32))
+            progress = Progress()
+            fit = fit_mini_batch if self.solver in _MINI_BATCH else fit_full_batch
+            n_iter = fit(
+                self,
+                data,
+                start,
+                progress,
+                hooks,
+                lambda params: fitted.update(self._exported(data, params)),
+            )
+            self._set_fitted(fitted, data, progress, n_iter)
         return self
 
     # -- before the fit --------------------------------------------------------------------------
@@ -299,7 +284,7 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
             )
         if self.dual:
             raise ValueError(f"dual must be False with solver={self.solver!r}, got {self.dual!r}.")
-        if self.l1_ratio != 0 and self.C != np.inf and self.solver not in _WITH_L1:
+        if self.l1_ratio != 0 and np.isfinite(self.C) and self.solver not in _WITH_L1:
             raise ValueError(
                 f"l1_ratio must be 0 with solver={self.solver!r}, which has no L1 penalty, got "
                 f'{self.l1_ratio!r}. Use solver="proximal-newton".'
@@ -352,119 +337,15 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
             )
         return start
 
-    def _strengths(self, data: TrainingData) -> tuple[float, float]:
-        """Return the strengths of the L2 and L1 penalties on the scale of the mean loss."""
-        weight = data.sample_weight
-        total = data.rows.n if weight is None else float(weight.double().sum())
-        return (1 - self.l1_ratio) / (self.C * total), self.l1_ratio / (self.C * total)
+    # -- after it ---------------------------------------------------------------------------------
 
-    # -- ways of fitting -------------------------------------------------------------------------
-
-    def _fit_full_batch(
-        self, data: TrainingData, start: np.ndarray, progress: Progress, hooks: Hooks, fitted: dict
-    ) -> int:
-        """Minimise the objective of all rows; return the number of iterations."""
-        l2, l1 = self._strengths(data)
-        rows = data.rows
-        small = rows.n * start.size < _WORTH_THREADS and rows.device.type == "cpu"
-
-        def after_iteration(params: np.ndarray, loss: float) -> bool:
-            if self.verbose:
-                print(f"Iteration {len(progress.loss_curve) + 1}, loss = {loss:.8f}")
-            progress.loss_curve.append(loss)
-            fitted.update(self._exported(data, params.reshape(start.shape)))
-            hooks.epoch_begins()
-            return hooks.epoch_ends()
-
-        with limit_threads(1 if small else None):
-            objective = LogisticObjective(
-                blocks_of_rows(rows),
-                data.target,
-                data.sample_weight,
-                n_classes=len(data.codec.classes),
-                fit_intercept=self.fit_intercept,
-                l2=l2,
-                l1=l1,
-            )
-            result = minimise(
-                objective,
-                self.solver,
-                start=start,
-                tol=self.tol,
-                max_iter=self.max_iter,
-                on_iteration=after_iteration,
-            )
-        for loss, seconds in zip(result.losses, result.seconds, strict=True):
-            _record(progress, loss, seconds)
-        fitted.update(self._exported(data, result.params))
-        if result.interrupted:
-            warnings.warn(
-                f"Training interrupted by user after iteration {result.n_iter}, whose "
-                "coefficients are kept.",
-                stacklevel=3,
-            )
-        elif not (result.converged or result.stopped):
-            warnings.warn(
-                f'solver="{self.solver}" has not converged after {result.n_iter} iterations '
-                f"(max_iter={self.max_iter}): {result.message}. Scale the features "
-                "(StandardScaler), or raise max_iter or tol.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        return result.n_iter
-
-    def _fit_mini_batch(
-        self, data: TrainingData, start: np.ndarray, progress: Progress, hooks: Hooks, fitted: dict
-    ) -> int:
-        """Train by epochs of mini-batches; return the number of epochs."""
-        rows = data.rows
-        module = _make_linear(start, self.fit_intercept).to(data.device, rows.dtype)
-        flat = FlatParameters(module)
-        if self.solver == "adam":
-            optimiser: torch.optim.Optimizer = Adam([flat.vector], lr=self.learning_rate_init)
-        else:
-            optimiser = SGD([flat.vector], lr=self.learning_rate_init)
-        l2, l1 = self._strengths(data)
-        weight = data.sample_weight
-        batch_size = min(200 if self.batch_size == "auto" else int(self.batch_size), rows.n)
-        training = Training(
-            module=module,
-            flat=flat,
-            step=LinearStep(
-                module,
-                l2=l2,
-                l1=l1,
-                mean_weight=1.0 if weight is None else float(weight.double().mean()),
-                autocast=data.precision.autocast,
-            ),
-            optimiser=optimiser,
-            schedule=make_schedule(
-                self.learning_rate, optimiser, initial=self.learning_rate_init, power_t=0.0
-            ),
-            batches=Batches(
-                rows,
-                data.target,
-                weight,
-                batch_size=batch_size,
-                random_state=make_random_state(self.random_state) if self.shuffle else None,
-            ),
-            progress=progress,
-            max_epochs=self.max_iter,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            task=data.codec.kind,
-            verbose=bool(self.verbose),
-            n_threads=useful_threads(module, rows.n_features, batch_size),
-        )
-
-        def epoch_ends() -> bool:
-            fitted.update(self._exported(data, _parameters_of(module)))
-            return hooks.epoch_ends()
-
-        loop = EpochLoop(training, dataclasses.replace(hooks, epoch_ends=epoch_ends))
-        loop.run()
-        fitted.update(self._exported(data, _parameters_of(module)))
-        return loop.n_epochs
+    def _set_fitted(
+        self, fitted: dict[str, Any], data: TrainingData, progress: Progress, n_iter: int
+    ) -> None:
+        for name, value in fitted.items():
+            setattr(self, name, value)
+        self.history_ = progress.history
+        self.n_iter_ = data.namespace.export(torch.tensor([n_iter], dtype=torch.int32))
 
     def _exported(self, data: TrainingData, params: np.ndarray) -> dict[str, Any]:
         """Return ``coef_`` and ``intercept_`` of parameters (K, D), in X's library and dtype."""
@@ -472,7 +353,7 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         n_features = data.rows.n_features
         coef = both[:, :n_features].contiguous()
         bias = both[:, -1].clone() if self.fit_intercept else coef.new_zeros(len(coef))
-        export: Callable[[Tensor], Any] = data.namespace.export
+        export = data.namespace.export
         return {"coef_": export(coef), "intercept_": export(bias)}
 
 
@@ -486,36 +367,3 @@ def _balanced(data: TrainingData) -> Tensor:
     totals.index_add_(0, data.target, weight)
     scale = torch.where(totals > 0, totals.sum() / (n_classes * totals), 0.0)
     return weight * scale[data.target]
-
-
-def _make_linear(params: np.ndarray, fit_intercept: bool) -> nn.Linear:
-    """Return a float64 linear module with parameters (K, D)."""
-    values = torch.from_numpy(params)
-    n_features = values.shape[1] - int(fit_intercept)
-    module = nn.utils.skip_init(
-        nn.Linear, n_features, values.shape[0], bias=fit_intercept, dtype=torch.float64
-    )
-    with torch.no_grad():
-        module.weight.copy_(values[:, :n_features])
-        if fit_intercept:
-            module.bias.copy_(values[:, -1])
-    return module
-
-
-def _parameters_of(module: nn.Linear) -> np.ndarray:
-    """Return the parameters (K, D) of a linear module, float64."""
-    parts = [module.weight.detach()]
-    if module.bias is not None:
-        parts.append(module.bias.detach().unsqueeze(1))
-    return torch.cat(parts, dim=1).cpu().double().numpy()
-
-
-def _record(progress: Progress, loss: float, seconds: float) -> None:
-    nan = float("nan")
-    progress.record(
-        train_loss=loss,
-        validation_loss=nan,
-        validation_score=nan,
-        learning_rate=nan,
-        seconds=seconds,
-    )

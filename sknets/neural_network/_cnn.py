@@ -14,8 +14,7 @@ from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
 from sknets._core import SeededRandom
 from sknets._data import LabelCodec
 from sknets._nn import ACTIVATIONS, CNN, NORMALIZATIONS, POOLINGS, init_glorot_uniform_
-
-from ._sample_shape import (
+from sknets.neural_network._sample_shape import (
     CHANNELS,
     as_array_if_nested,
     channels_first,
@@ -133,7 +132,7 @@ class CNNClassifier(BaseNetwork):
         Weight of each class's rows, times ``sample_weight``; "balanced" is
         ``n_samples / (n_classes * n_rows_of_class)``.
     callbacks : list or None, default=None
-        skorch callbacks, or (name, callback) pairs. scikit-learn's callbacks are set with
+        Callbacks of skorch, or (name, callback) pairs. scikit-learn's callbacks are set with
         ``set_callbacks``.
     device : str or torch.device, default="auto"
         "cpu", "cuda", "cuda:1", "mps"; "auto" is where X is if it is a tensor, else a GPU if there
@@ -202,7 +201,12 @@ class CNNClassifier(BaseNetwork):
     ...     digits.images / 16, digits.target, random_state=0
     ... )
     >>> clf = CNNClassifier(
-    ...     (8, 16), hidden_layer_sizes=(32,), max_iter=8, random_state=0, device="cpu"
+    ...     (8, 16),
+    ...     hidden_layer_sizes=(32,),
+    ...     learning_rate_init=0.01,
+    ...     max_iter=8,
+    ...     random_state=0,
+    ...     device="cpu",
     ... )
     >>> import warnings
     >>> with warnings.catch_warnings():

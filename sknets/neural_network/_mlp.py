@@ -167,6 +167,8 @@ class MLPClassifier(BaseNetwork):
     True
     """
 
+    _stackable = True
+
     _parameter_constraints: dict = {
         **TRAINING_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],

@@ -77,8 +77,7 @@ def check_holds(x_shape: tuple, sample_shape: tuple[int, ...], channels: str) ->
     if given not in accepted:
         raise ValueError(
             f"X must hold samples of shape {sample_shape}, or rows of {accepted[1][0]} features, "
-            f"got X of shape {tuple(x_shape)}. The number of features is set by input_shape, or by "
-            "the X of fit."
+            f"got X of shape {tuple(x_shape)}."
         )
 
 
@@ -93,4 +92,7 @@ def flatten_samples(X: Any) -> Any:
     """X as one row a sample; a table is returned as it is."""
     if getattr(X, "ndim", 2) <= 2:
         return X
-    return X.reshape((X.shape[0], math.prod(X.shape[1:])))
+    shape = (X.shape[0], math.prod(X.shape[1:]))
+    if hasattr(X, "reshape"):
+        return X.reshape(shape)
+    return X.__array_namespace__().reshape(X, shape)

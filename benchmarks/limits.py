@@ -1,0 +1,182 @@
+"""The limit: the bare products that a fit cannot avoid, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.race import LIMIT, Contender
+
+Step = Callable[[], None]
+
+
+def on_fewest_threads(run: Step, threads: int) -> list[Contender]:
+    """Return the limit at the thread count of the race, and on one thread; the faster one counts.
+
+    Small products are slower on many threads, and a limit that is too slow would flatter us.
+    """
+
+    def run_on_one() -> None:
+        torch.set_num_threads(1)
+        try:
+            run()
+        finally:
+            torch.set_num_threads(threads)
+
+    limits = [Contender(LIMIT, run)]
+    if threads > 1:
+        limits.append(Contender(f"{LIMIT}, one thread", run_on_one))
+    return limits
+
+
+def dense_epochs(
+    n: int, widths: Sequence[int], batch_size: int, epochs: int, dtype: torch.dtype
+) -> Step:
+    """Return the products of all epochs of a dense net, forward and backward.
+
+    `widths` goes from the features to the logits. The gradient by the features is not needed.
+    """
+    full, rest = divmod(n, batch_size)
+    weights = [torch.randn(a, b, dtype=dtype) / a for a, b in itertools.pairwise(widths)]
+    step = _dense_step(batch_size, weights)
+    last = _dense_step(rest, weights) if rest else None
+
+    def run() -> None:
+        for _ in range(epochs):
+            for _ in range(full):
+                step()
+            if last is not None:
+                last()
+
+    return run
+
+
+def _dense_step(batch: int, weights: list[Tensor]) -> Step:
+    """Return the products of one step, with preallocated outputs."""
+    widths = [weights[0].shape[0], *(w.shape[1] for w in weights)]
+    outputs = [torch.randn(batch, w, dtype=weights[0].dtype) for w in widths]
+    deltas = [torch.randn_like(output) for output in outputs]
+    gradients = [torch.empty_like(w) for w in weights]
+
+    def step() -> None:
+        for i, weight in enumerate(weights):
+            torch.mm(outputs[i], weight, out=outputs[i + 1])
+        for i in reversed(range(len(weights))):
+            torch.mm(outputs[i].T, deltas[i + 1], out=gradients[i])
+            if i:
+                torch.mm(deltas[i + 1], weights[i].T, out=deltas[i])
+
+    return step
+
+
+def linear_passes(X: Tensor, n_outputs: int, passes: int) -> Step:
+    """Return `passes` times the two products of a loss and gradient over all rows of X."""
+    weight = torch.randn(X.shape[1], n_outputs, dtype=X.dtype)
+    residual = torch.empty(X.shape[0], n_outputs, dtype=X.dtype)
+    gradient = torch.empty_like(weight)
+
+    def run() -> None:
+        for _ in range(passes):
+            torch.mm(X, weight, out=residual)
+            torch.mm(X.T, residual, out=gradient)
+
+    return run
+
+
+def convolution_epoch(module: nn.Module, batch: Tensor, n_batches: int, dtype: torch.dtype) -> Step:
+    """Return the convolutions and products of an epoch of `module`, forward and backward.
+
+    Torch's convolutions allocate their outputs. They run in the faster of the two memory formats.
+    """
+    shapes: list[tuple[nn.Module, Tensor, Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(lambda m, args, out: shapes.append((m, args[0], out)))
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    with torch.no_grad():
+        module(batch)
+    for hook in hooks:
+        hook.remove()
+    steps = [
+        _convolution_step(shapes, dtype, layout)
+        for layout in (torch.contiguous_format, torch.channels_last)
+    ]
+    step = min(steps, key=_seconds)
+
+    def run() -> None:
+        with torch.no_grad():
+            for _ in range(n_batches):
+                step()
+
+    return run
+
+
+def _seconds(step: Step, repeats: int = 3) -> float:
+    """Return the time of some repeats, after a first one."""
+    step()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        step()
+    return time.perf_counter() - start
+
+
+def _convolution_step(
+    shapes: Sequence[tuple[nn.Module, Tensor, Tensor]],
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+) -> Step:
+    """Return the work of one step, layer after layer."""
+    works: list[Step] = []
+    for i, (layer, x, out) in enumerate(shapes):
+        if isinstance(layer, nn.Conv2d):
+            works.append(_convolution(layer, x, out, dtype, layout, need_input=i > 0))
+        else:
+            works.append(_product(layer, x, out, dtype))
+
+    def step() -> None:
+        for work in works:
+            work()
+
+    return step
+
+
+def _product(layer: nn.Linear, x: Tensor, out: Tensor, dtype: torch.dtype) -> Step:
+    x, y, delta = x.to(dtype), out.to(dtype), torch.randn_like(out, dtype=dtype)
+    weight = layer.weight.detach().to(dtype)
+    gradient, back = torch.empty_like(weight), torch.empty_like(x)
+
+    def work() -> None:
+        torch.mm(x, weight.T, out=y)
+        torch.mm(delta.T, x, out=gradient)
+        torch.mm(delta, weight, out=back)
+
+    return work
+
+
+def _convolution(
+    layer: nn.Conv2d,
+    x: Tensor,
+    out: Tensor,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    *,
+    need_input: bool,
+) -> Step:
+    x = x.to(dtype, memory_format=layout)
+    weight = layer.weight.detach().to(dtype, memory_format=layout)
+    delta = torch.randn_like(out, dtype=dtype).contiguous(memory_format=layout)
+    stride, padding, dilation = layer.stride, layer.padding, layer.dilation
+
+    def work() -> None:
+        torch.conv2d(x, weight, None, stride, padding, dilation)
+        torch.ops.aten.convolution_backward(
+            *(delta, x, weight, None, stride, padding, dilation, False, [0, 0], 1),
+            [need_input, True, False],
+        )
+
+    return work

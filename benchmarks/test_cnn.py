@@ -1,0 +1,78 @@
+"""Two convolutional nets on images of MNIST."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.contenders import (
+    accuracy_of,
+    fit_skorch,
+    fit_tutorial_loop,
+    make_large_cnn,
+    make_small_cnn,
+    with_autocast,
+)
+from benchmarks.data import mnist
+from benchmarks.limits import convolution_epoch
+from benchmarks.race import LIMIT, OURS, Agreement, Contender
+from sknets.neural_network import CNNClassifier
+
+_BATCH = 64
+
+_SMALL: dict[str, Any] = {
+    "conv_channels": (10, 20),
+    "kernel_size": 5,
+    "padding": "valid",
+    "hidden_layer_sizes": (50,),
+    "dropout": 0.5,
+}
+_LARGE: dict[str, Any] = {
+    "conv_channels": (32, 64),
+    "kernel_size": 3,
+    "padding": "valid",
+    "pool": (None, "max"),
+    "conv_dropout": (0.0, 0.25),
+    "hidden_layer_sizes": (128,),
+    "dropout": 0.5,
+}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(
+    ("name", "net", "make_net"),
+    [("10 and 20", _SMALL, make_small_cnn), ("32 and 64", _LARGE, make_large_cnn)],
+    ids=["small", "large"],
+)
+def test_mnist(run_race, size, name, net, make_net, precision):
+    n, n_test = size((12_000, 2_000), (500, 200))
+    images, labels = mnist(n + n_test)
+    images = images.reshape(-1, 1, 28, 28)
+    X, y, quality = images[:n], labels[:n], accuracy_of(images[n:], labels[n:])
+    ours = CNNClassifier(
+        **net, batch_size=_BATCH, max_iter=1, random_state=0, precision=precision, device="cpu"
+    )
+    bf16 = precision == "bf16"
+    make_module = with_autocast(make_net) if bf16 else make_net
+    limit = convolution_epoch(
+        *(make_net().eval(), torch.from_numpy(X[:_BATCH]), math.ceil(n / _BATCH)),
+        torch.bfloat16 if bf16 else torch.float32,
+    )
+    run_race(
+        f"CNN {name} channels, {n} images of MNIST, {precision}",
+        [
+            Contender(OURS, lambda: ours.fit(X, y), quality),
+            Contender("skorch", lambda: fit_skorch(make_module, X, y, 1, _BATCH), quality),
+            Contender(
+                "tutorial loop", lambda: fit_tutorial_loop(make_module, X, y, 1, _BATCH), quality
+            ),
+            Contender(LIMIT, limit),
+        ],
+        rounds=3,
+        agreement=Agreement("test accuracy", abs=size(0.025, 0.35)),
+        targets={"skorch": 2, "tutorial loop": 2.5, LIMIT: 0.6},
+        warmup=False,
+    )

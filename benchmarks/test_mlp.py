@@ -1,0 +1,149 @@
+"""Dense nets, on the closed-form path and on the generic one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.neural_network
+import torch
+
+import sknets.neural_network
+from benchmarks.contenders import fit_skorch, fit_tutorial_loop, log_loss_of, make_mlp
+from benchmarks.data import adult, classification, digits
+from benchmarks.limits import dense_epochs, on_fewest_threads
+from benchmarks.race import OURS, Agreement, Contender
+
+_BATCH = 200
+
+
+def _entrants(
+    X: np.ndarray,
+    y: np.ndarray,
+    hidden: Sequence[int],
+    epochs: int,
+    dropout: float = 0.0,
+    batch_norm: bool = False,
+) -> list[Contender]:
+    """Return ours, skorch and the loop, on the same net, data and epochs."""
+    n_classes = int(y.max()) + 1
+    make_module = functools.partial(
+        *(make_mlp, X.shape[1], hidden, n_classes, torch.from_numpy(X[:1]).dtype),
+        dropout=dropout,
+        batch_norm=batch_norm,
+    )
+    ours = sknets.neural_network.MLPClassifier(
+        **_training(hidden, epochs),
+        dropout=dropout,
+        normalization="batch" if batch_norm else None,
+        device="cpu",
+    )
+    quality = log_loss_of(X, y)
+    return [
+        Contender(OURS, lambda: ours.fit(X, y), quality),
+        Contender("skorch", lambda: fit_skorch(make_module, X, y, epochs, _BATCH), quality),
+        Contender(
+            "tutorial loop", lambda: fit_tutorial_loop(make_module, X, y, epochs, _BATCH), quality
+        ),
+    ]
+
+
+def _training(hidden: Sequence[int], epochs: int) -> dict[str, Any]:
+    """Return the parameters of a fit of exactly so many epochs."""
+    return {
+        "hidden_layer_sizes": hidden,
+        "batch_size": _BATCH,
+        "max_iter": epochs,
+        "tol": 0.0,
+        "n_iter_no_change": epochs + 1,
+        "random_state": 0,
+    }
+
+
+def _sklearn(X: np.ndarray, y: np.ndarray, hidden: Sequence[int], epochs: int) -> Contender:
+    theirs = sklearn.neural_network.MLPClassifier(**_training(hidden, epochs))
+    return Contender("scikit-learn", lambda: theirs.fit(X, y), log_loss_of(X, y))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "targets"),
+    [
+        ((100,), {"scikit-learn": 3, "skorch": 7, "tutorial loop": 5, "limit": 0.5}),
+        ((64, 32, 16), {"scikit-learn": 2.8, "skorch": 7, "tutorial loop": 5, "limit": 0.33}),
+        ((256, 256), {"scikit-learn": 2, "skorch": 2.2, "tutorial loop": 2, "limit": 0.65}),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_digits(run_race, size, threads, hidden, targets):
+    X, y = digits()
+    epochs = size(30, 5)
+    limit = dense_epochs(len(X), (X.shape[1], *hidden, 10), _BATCH, epochs, torch.float32)
+    run_race(
+        f"MLP digits, hidden {hidden}, {epochs} epochs, float32",
+        [
+            *_entrants(X, y, hidden, epochs),
+            _sklearn(X, y, hidden, epochs),
+            *on_fewest_threads(limit, threads),
+        ],
+        rounds=7,
+        agreement=Agreement("training log loss", rel=0.25, abs=0.02),
+        targets=targets,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_many_rows(run_race, size, threads, dtype):
+    n, epochs = size(50_000, 2_000), 4
+    X, y = classification(n, 20, 3, dtype)
+    limit = dense_epochs(n, (20, 100, 3), _BATCH, epochs, torch.from_numpy(X[:1]).dtype)
+    run_race(
+        f"MLP {n}×20, 3 classes, hidden (100,), {epochs} epochs, {np.dtype(dtype).name}",
+        [
+            *_entrants(X, y, (100,), epochs),
+            _sklearn(X, y, (100,), epochs),
+            *on_fewest_threads(limit, threads),
+        ],
+        rounds=5,
+        agreement=Agreement("training log loss", rel=0.05),
+        targets={"scikit-learn": 2.5, "skorch": 8, "tutorial loop": 6, "limit": 0.3},
+    )
+
+
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "CSR"])
+def test_adult(run_race, size, dense):
+    X, y = adult(size(None, 1_000), dense=dense)
+    settings = {"random_state": 0, "max_iter": size(200, 5)}
+    ours = sknets.neural_network.MLPClassifier(**settings, device="cpu")
+    theirs = sklearn.neural_network.MLPClassifier(**settings)
+    # Stopped at their own judgement: the loss that the stop is judged by, over the last epoch.
+    run_race(
+        f"MLP adult {X.shape[0]}×{X.shape[1]} {'dense' if dense else 'CSR'}, defaults, own stop",
+        [
+            Contender(OURS, lambda: ours.fit(X, y), lambda clf: clf.loss_),
+            Contender("scikit-learn", lambda: theirs.fit(X, y), lambda clf: clf.loss_),
+        ],
+        rounds=3,
+        agreement=Agreement("loss at the stop", rel=0.03),
+        targets={"scikit-learn": 2.5},
+        warmup=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("dropout 0.2", {"dropout": 0.2}), ("batch norm", {"batch_norm": True})],
+    ids=["dropout", "batch-norm"],
+)
+def test_generic_path(run_race, size, name, extras):
+    X, y = digits()
+    epochs = size(30, 5)
+    run_race(
+        f"MLP digits, hidden (100,), {name}, {epochs} epochs, float32",
+        _entrants(X, y, (100,), epochs, **extras),
+        rounds=7,
+        agreement=Agreement("training log loss", rel=0.25, abs=0.02),
+        targets={"skorch": 3, "tutorial loop": 2},
+    )

@@ -1,0 +1,254 @@
+"""From an estimator's parameters to a trained module."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+from sknets._base._classifier import TrainingData
+from sknets._core import make_generator
+from sknets._data import Batches, LabelCodec, Rows, SubsetRows
+from sknets._engine import (
+    AutogradStep,
+    EpochLoop,
+    FlatParameters,
+    FullBatch,
+    Hooks,
+    Progress,
+    Step,
+    Training,
+    Validation,
+    make_dense_step,
+    train_lbfgs,
+    useful_threads,
+)
+from sknets._nn import OPTIMISERS, LogLoss, make_optimiser, make_schedule
+
+# Rows, targets and weights.
+Labelled = tuple[Rows, torch.Tensor, torch.Tensor | None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How training went.
+
+    Attributes
+    ----------
+    n_iter : int
+        Whole epochs, or iterations.
+    loss : float
+        Training loss of the last one.
+    engine : str
+        Which way of computing gradients ran.
+    optimiser_state : dict or None
+        To go on with, on the CPU; None where there is no going on.
+    """
+
+    n_iter: int
+    loss: float
+    engine: str
+    optimiser_state: dict | None
+
+
+def train_by_epochs(
+    estimator: Any,
+    module: nn.Module,
+    data: TrainingData,
+    progress: Progress,
+    random_state: np.random.RandomState,
+    *,
+    held_out: Labelled | None,
+    hooks: Hooks,
+    incremental: bool,
+    optimiser_state: dict | None,
+) -> Trained:
+    """Train `module` in place by mini-batches.
+
+    Parameters
+    ----------
+    estimator : BaseNetwork
+        Whose training parameters are used.
+    progress : Progress
+        Continued in place.
+    random_state : RandomState
+        Draws the validation split, then the shuffles, in scikit-learn's order.
+    held_out : tuple or None
+        The user's validation set; with ``early_stopping`` and none, a share of `data`.
+    incremental : bool
+        Whether to stop after one epoch, as ``partial_fit`` does.
+    optimiser_state : dict or None
+        Of the epochs before.
+    """
+    flat = FlatParameters(module)
+    optimiser = make_optimiser(estimator.solver, [flat.vector], estimator.get_params(deep=False))
+    if optimiser_state is not None and optimiser_state["solver"] == estimator.solver:
+        optimiser.load_state_dict(copy.deepcopy(optimiser_state["state"]))
+    scheduled = OPTIMISERS[estimator.solver].scheduled
+    schedule = make_schedule(
+        estimator.learning_rate if scheduled else "constant",
+        optimiser,
+        initial=estimator.learning_rate_init,
+        power_t=estimator.power_t,
+    )
+    labelled: Labelled = (data.rows, data.target, data.sample_weight)
+    if held_out is None and estimator.early_stopping:
+        train, rest = split_rows(estimator, data.target, data.codec, random_state)
+        labelled, held_out = _subset(data, train), _subset(data, rest)
+    generator = None
+    if estimator._uses_random_numbers(module):
+        generator = make_generator(random_state, data.device)
+        # A call of partial_fit draws other masks than the one before.
+        generator.manual_seed(generator.initial_seed() + progress.n_samples_seen)
+    step, loss = make_step(
+        estimator, module, flat, data, alpha=estimator.alpha, generator=generator
+    )
+    batches = _make_batches(estimator, labelled, random_state)
+    autocast = data.precision.autocast
+    loop = EpochLoop(
+        Training(
+            module=estimator._engine_module(module),
+            flat=flat,
+            step=step,
+            optimiser=optimiser,
+            schedule=schedule,
+            batches=batches,
+            progress=progress,
+            max_epochs=estimator.max_iter,
+            tol=estimator.tol,
+            n_iter_no_change=estimator.n_iter_no_change,
+            task=loss.task,
+            validation=held_out and Validation(*held_out, loss, loss.task, autocast),
+            early_stopping=estimator.early_stopping,
+            single_epoch=incremental,
+            verbose=bool(estimator.verbose),
+            callbacks=estimator.callbacks,
+            n_threads=useful_threads(module, data.rows.n_features, batches.batch_size),
+        ),
+        hooks,
+    )
+    loop.run()
+    flat.release()
+    state = {"solver": estimator.solver, "state": _to_cpu(optimiser.state_dict())}
+    return Trained(loop.n_epochs, progress.loss_curve[-1], step.name, state)
+
+
+def train_full_batch(
+    estimator: Any, module: nn.Module, data: TrainingData, progress: Progress, *, hooks: Hooks
+) -> Trained:
+    """Train `module` in place by L-BFGS, with an estimator's parameters."""
+    flat = FlatParameters(module)
+    module.train()
+    step, _ = make_step(estimator, module, flat, data, alpha=0.0, generator=None)
+    block = min(data.rows.n, data.rows.block_rows)
+    batches = Batches(
+        data.rows, data.target, data.sample_weight, batch_size=block, random_state=None
+    )
+    n_iter, loss = train_lbfgs(
+        FullBatch(flat, step, batches, estimator.alpha),
+        progress,
+        tol=estimator.tol,
+        max_iter=estimator.max_iter,
+        max_fun=estimator.max_fun,
+        verbose=bool(estimator.verbose),
+        n_threads=useful_threads(module, data.rows.n_features, block),
+        hooks=hooks,
+    )
+    flat.release()
+    module.eval()
+    return Trained(n_iter, loss, f"lbfgs, {step.name}", None)
+
+
+def make_step(
+    estimator: Any,
+    module: nn.Module,
+    flat: FlatParameters,
+    data: TrainingData,
+    *,
+    alpha: float,
+    generator: torch.Generator | None,
+) -> tuple[Step, LogLoss]:
+    """Return the closed-form step where it covers the module, else autograd's; and the loss."""
+    two_logits = data.codec.kind == "binary" and estimator._n_logits(module, data.codec) == 2
+    loss = LogLoss("multiclass" if two_logits else data.codec.kind)
+    engine_module = estimator._engine_module(module)
+    autocast = data.precision.autocast
+    if autocast is None:
+        dense = make_dense_step(engine_module, loss, flat, alpha=alpha, generator=generator)
+        if dense is not None:
+            return dense, loss
+    step = AutogradStep(
+        engine_module, loss, flat, alpha=alpha, generator=generator, autocast=autocast
+    )
+    return step, loss
+
+
+def _make_batches(
+    estimator: Any, labelled: Labelled, random_state: np.random.RandomState
+) -> Batches:
+    n_rows = labelled[0].n
+    batch_size = 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
+    if estimator.batch_size != "auto" and batch_size > n_rows:
+        warnings.warn(
+            f"batch_size must be at most the number of training rows, {n_rows}, got "
+            f"{batch_size}. It is clipped.",
+            stacklevel=2,
+        )
+    return Batches(
+        *labelled,
+        batch_size=min(batch_size, n_rows),
+        random_state=random_state if estimator.shuffle else None,
+    )
+
+
+def split_rows(
+    estimator: Any,
+    target: torch.Tensor,
+    codec: LabelCodec,
+    random_state: np.random.RandomState,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the rows to train on and of those held out for early stopping.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two rows would be held out.
+    """
+    n_rows = len(target)
+    # scikit-learn draws the split from the same source, stratified for two classes only.
+    train, held_out = train_test_split(
+        np.arange(n_rows),
+        random_state=random_state,
+        test_size=estimator.validation_fraction,
+        stratify=target.cpu().numpy() if codec.kind == "binary" else None,
+    )
+    if len(held_out) < 2:
+        raise ValueError(
+            f"The validation set must have at least 2 rows, got {len(held_out)} of {n_rows}. "
+            f"Increase validation_fraction (now {estimator.validation_fraction}) or pass more "
+            "data."
+        )
+    return train, held_out
+
+
+def _subset(data: TrainingData, index: np.ndarray) -> Labelled:
+    where = torch.from_numpy(index).to(data.device)
+    weight = None if data.sample_weight is None else data.sample_weight[where]
+    return SubsetRows(data.rows, index), data.target[where], weight
+
+
+def _to_cpu(state: Any) -> Any:
+    """Return a nested state with its tensors copied to the CPU."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _to_cpu(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_to_cpu(value) for value in state]
+    return state

@@ -1,0 +1,440 @@
+"""Rosenblatt's perceptron."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.class_weight import compute_class_weight
+
+from sknets._base import DEVICE_CONSTRAINTS, BaseClassifier, TrainingData
+from sknets._base._hooks import fit_hooks
+from sknets._core import make_random_state
+from sknets._core._sklearn import check_partial_fit_first_call
+from sknets._data import SubsetRows, as_numpy
+from sknets._engine._perceptron import (
+    PerceptronLoop,
+    PerceptronResult,
+    PerceptronSettings,
+    PerceptronTask,
+)
+from sknets.linear_model._linear_prediction import LinearPredictionMixin
+
+# scikit-learn lets the intercept learn slowly on sparse rows, whose features are rarely seen.
+_SPARSE_INTERCEPT_STEP = 0.01
+
+
+class Perceptron(LinearPredictionMixin, BaseClassifier):
+    r"""Rosenblatt's perceptron, one class against the rest.
+
+    Looks at one row after another and, where a row is on the wrong side or on the plane
+    (:math:`y\,(w^\top x + b) \le 0` with y of -1 or +1), moves the plane by
+    :math:`w \leftarrow w + \eta\, y\, x`, :math:`b \leftarrow b + \eta\, y`. That this ends if some
+    plane separates the classes is Rosenblatt's theorem.
+
+    Parameters
+    ----------
+    penalty : {"l2", "l1", "elasticnet"} or None, default=None
+        Penalty on the weights. "l1" and "elasticnet" leave weights at zero, run on the CPU and
+        take several times as long.
+    alpha : float, default=0.0001
+        Strength of the penalty.
+    l1_ratio : float, default=0.15
+        Share of L1, from 0 to 1, in penalty "elasticnet".
+    fit_intercept : bool, default=True
+        Whether there is an intercept.
+    max_iter : int, default=1000
+        Epochs of `fit` at most.
+    tol : float or None, default=1e-3
+        An epoch counts as better if a class's mean loss (and penalty) fell by more than this; None
+        trains all epochs.
+    shuffle : bool, default=True
+        Whether to take the rows in a new order in every epoch.
+    verbose : int, default=0
+        Whether to print a line an epoch.
+    eta0 : float, default=1.0
+        Learning rate. From weights of zero and without a penalty it scales the weights and changes
+        no prediction.
+    n_jobs : int or None, default=None
+        Without effect: all classes are trained together.
+    random_state : int, RandomState instance or None, default=0
+        Shuffles the rows and splits off validation rows.
+    early_stopping : bool, default=False
+        Whether to stop when the accuracy on a stratified share of the rows, which is then not
+        trained on, rises by less than `tol`.
+    validation_fraction : float, default=0.1
+        Share of validation rows with `early_stopping`.
+    n_iter_no_change : int, default=5
+        Epochs in a row that are no better before a class stops.
+    class_weight : dict, "balanced" or None, default=None
+        Factor of the steps at rows of each class. As in scikit-learn, with more than two classes it
+        applies to the class's own rows only, not to the rest's.
+    warm_start : bool, default=False
+        Whether `fit` starts from the weights of the last one.
+    device : str or torch.device, default="auto"
+        Where to fit: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
+    precision : {"auto", "float32", "float64"}, default="auto"
+        "auto" is X's precision on the CPU and float32 on a GPU.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    coef_ : ndarray or CSR array of shape (1, n_features) or (n_classes, n_features)
+        Weights; one row for two classes.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercepts; zeros without `fit_intercept`.
+    n_iter_ : int
+        Epochs of the class that took most.
+    t_ : int
+        One more than the rows seen, ``n_iter_ * n_samples + 1`` after `fit`.
+    n_features_in_ : int
+        Number of features of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names that are all strings.
+    module_ : torch.nn.Linear
+        The model as a module over the memory of ``coef_`` and ``intercept_``.
+    history_ : dict of lists
+        A row an epoch. ``train_loss`` is the mean over classes of the mean of ``max(0, -y score)``,
+        each row's score taken when the row was seen; a class that has stopped counts with its last
+        epoch. ``validation_score`` is the mean over classes of the accuracy against the rest.
+        ``n_mistakes`` counts the mistakes of the ``n_learning`` classes that were still learning.
+        ``pandas.DataFrame(clf.history_)`` makes a table of it.
+
+    See Also
+    --------
+    sklearn.linear_model.Perceptron : The same in scikit-learn.
+    sknets.linear_model.LogisticRegression : A linear classifier with probabilities.
+
+    Notes
+    -----
+    Rows are taken in blocks. The scores of a block are one product; a mistake then shifts the scores
+    of the rows behind it by a row of the block's Gram matrix. With ``shuffle=False`` the weights are
+    scikit-learn's up to rounding; with ``shuffle=True`` all classes see the same order, where
+    scikit-learn draws one for each class and repeats it in permuting.
+
+    References
+    ----------
+    F. Rosenblatt, "The perceptron: a probabilistic model for information storage and organization
+    in the brain", Psychological Review 65(6), 1958.
+
+    `sklearn.linear_model.Perceptron
+    <https://scikit-learn.org/stable/modules/generated/sklearn.linear_model.Perceptron.html>`_
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sknets.linear_model import Perceptron
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = Perceptron(device="cpu").fit(X, y)
+    >>> clf.score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "penalty": [StrOptions({"l2", "l1", "elasticnet"}), None],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both")],
+        "fit_intercept": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "shuffle": ["boolean"],
+        "verbose": ["verbose"],
+        "eta0": [Interval(Real, 0, None, closed="neither")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "warm_start": ["boolean"],
+        **DEVICE_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        *,
+        penalty: str | None = None,
+        alpha: float = 0.0001,
+        l1_ratio: float = 0.15,
+        fit_intercept: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        shuffle: bool = True,
+        verbose: int = 0,
+        eta0: float = 1.0,
+        n_jobs: int | None = None,
+        random_state: Any = 0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        device: Any = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.eta0 = eta0
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        coef_init: Any = None,
+        intercept_init: Any = None,
+        sample_weight: Any = None,
+    ) -> Any:
+        """Fit the weights to X and y.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training rows. CSR is densified a block at a time; as in scikit-learn its intercept
+            then learns at a hundredth of the rate.
+        y : array-like of shape (n_samples,)
+            Labels of any kind, of at least two classes.
+        coef_init : array-like of shape (1, n_features) or (n_classes, n_features), default=None
+            Weights to start from; None is zeros, or those of the last fit with `warm_start`.
+        intercept_init : array-like of shape (1,) or (n_classes,), default=None
+            Intercepts to start from.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Factor of each row's step, not negative; None is 1 for all.
+
+        Returns
+        -------
+        object
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or an input breaks its rule, y has one class, or the weights turn NaN or
+            infinite; the estimator is then as it was before.
+        """
+        with self._all_or_nothing():
+            data = self._check_rows(X, y, sample_weight)
+            if self.warm_start and hasattr(self, "coef_"):
+                coef_init = self.coef_ if coef_init is None else coef_init
+                intercept_init = self.intercept_ if intercept_init is None else intercept_init
+            start = _start(data, coef_init, intercept_init)
+            result = self._train(data, start, (X, y, sample_weight), self.max_iter)
+            self.t_ = 1 + self.n_iter_ * data.rows.n
+        if self.tol is not None and result.n_epochs == self.max_iter:
+            warnings.warn(
+                f"max_iter={self.max_iter} epochs are done and training has not converged yet. "
+                "Raise max_iter, or tol if the loss is good enough.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
+        """Pass once over X and y, going on from the weights so far.
+
+        Parameters
+        ----------
+        X : {array-like, CSR matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Labels; not every class need occur.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever occur; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Factor of each row's step, not negative; None is 1 for all.
+
+        Returns
+        -------
+        object
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If `classes` is missing in the first call or differs later, if y has a label that is not
+            among them, if ``early_stopping=True`` or ``class_weight="balanced"``, or as in `fit`.
+        """
+        if self.early_stopping:
+            raise ValueError("early_stopping must be False with partial_fit, got True.")
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight must not be {self.class_weight!r} with partial_fit, which does not "
+                "see all of y. Use a dict of sklearn.utils.class_weight.compute_class_weight's "
+                "weights."
+            )
+        with self._all_or_nothing():
+            fitted = hasattr(self, "coef_")
+            if not check_partial_fit_first_call(self, classes):
+                classes = self.classes_
+            data = self._check_rows(X, y, sample_weight, classes=classes, reset=not fitted)
+            if fitted:
+                start = _start(data, self.coef_, self.intercept_, self.history_)
+            else:
+                start = _start(data, None, None)
+            seen = self.t_ if fitted else 1
+            self._train(data, start, (X, y, sample_weight), 1)
+            self.t_ = seen + data.rows.n
+        return self
+
+    # -- the steps of a fit ----------------------------------------------------------------------
+
+    def _check_rows(
+        self, X: Any, y: Any, sample_weight: Any, *, classes: Any = None, reset: bool = True
+    ) -> TrainingData:
+        """Check and encode X, y and weights; class weights are not part of them."""
+        if self.precision == "bf16":
+            raise ValueError(
+                'precision must be "auto", "float32" or "float64" for a perceptron, whose sums need '
+                'more digits than bfloat16 has, got "bf16".'
+            )
+        data = self._check_training_data(X, y, sample_weight, classes=classes, reset=reset)
+        if len(data.codec.classes) < 2:
+            raise ValueError(
+                "y must hold more than one class, got 1 class: "
+                f"{data.codec.classes.tolist()[0]!r}."
+            )
+        return data
+
+    def _train(
+        self, data: TrainingData, start: PerceptronResult, given: tuple, max_epochs: int
+    ) -> PerceptronResult:
+        """Run the rule and set what it leaves."""
+        self._remember(data)
+        random_state = make_random_state(self.random_state)
+        n_before = start.n_epochs
+        task, held = self._split(data, random_state)
+        settings = self._settings(data, task, max_epochs)
+        loop = PerceptronLoop(
+            task,
+            settings,
+            start,
+            random_state,
+            validation=held,
+            hooks=fit_hooks(self, *given, lambda: self._exported(data, loop.result)),
+        )
+        result = loop.run()
+        for name, value in self._exported(data, result).items():
+            setattr(self, name, value)
+        self.history_ = result.history
+        self.n_iter_ = result.n_epochs - n_before
+        return result
+
+    def _settings(
+        self, data: TrainingData, task: PerceptronTask, max_epochs: int
+    ) -> PerceptronSettings:
+        l1_ratio = {"l1": 1.0, "elasticnet": float(self.l1_ratio)}.get(str(self.penalty), 0.0)
+        intercept_step = _SPARSE_INTERCEPT_STEP if data.rows.is_sparse else 1.0
+        return PerceptronSettings(
+            class_steps=self._class_steps(data, task.positive),
+            step_size=float(self.eta0),
+            alpha=float(self.alpha) if self.penalty is not None else 0.0,
+            l1_ratio=l1_ratio,
+            intercept_step=intercept_step if self.fit_intercept else 0.0,
+            max_epochs=max_epochs,
+            tol=self.tol,
+            n_iter_no_change=int(self.n_iter_no_change),
+            shuffle=self.shuffle,
+            verbose=bool(self.verbose),
+        )
+
+    def _class_steps(self, data: TrainingData, positive: np.ndarray) -> np.ndarray:
+        """Return the signed step of a row of each class in each binary problem."""
+        classes = data.codec.classes
+        labels = classes[data.target.cpu().numpy()]
+        weights = compute_class_weight(self.class_weight, classes=classes, y=labels)
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError(
+                "class_weight must be finite and must not be negative, "
+                f"got {self.class_weight!r}."
+            )
+        own = positive[:, None] == np.arange(len(classes))
+        if len(classes) == 2:
+            return self.eta0 * np.where(own, weights, -weights)
+        return self.eta0 * np.where(own, weights, -1.0)
+
+    def _split(
+        self, data: TrainingData, random_state: np.random.RandomState
+    ) -> tuple[PerceptronTask, PerceptronTask | None]:
+        """Return what to train on and, with early stopping, what to hold out."""
+        target = data.target.cpu().numpy()
+        weight = None if data.sample_weight is None else data.sample_weight.cpu().numpy()
+        n_classes = len(data.codec.classes)
+        positive = np.array([1]) if n_classes == 2 else np.arange(n_classes)
+        if not self.early_stopping:
+            return PerceptronTask(data.rows, target, weight, positive), None
+        splitter = StratifiedShuffleSplit(
+            test_size=self.validation_fraction, random_state=random_state
+        )
+        _, held = next(splitter.split(np.zeros((len(target), 1)), target))
+        if weight is not None and not weight[held].any():
+            raise ValueError(
+                "sample_weight must be above zero for some of the rows held out by early_stopping, "
+                f"got zero for all {len(held)} of them. Try another random_state."
+            )
+        is_held = np.zeros(len(target), bool)
+        is_held[held] = True
+        train, held = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+        def part(index: np.ndarray) -> PerceptronTask:
+            some = None if weight is None else weight[index]
+            return PerceptronTask(SubsetRows(data.rows, index), target[index], some, positive)
+
+        return part(train), part(held)
+
+    def _exported(self, data: TrainingData, result: PerceptronResult) -> dict[str, Any]:
+        """Return ``coef_`` and ``intercept_`` in X's library, and what else prediction needs."""
+        return {
+            "coef_": data.namespace.export(result.coef),
+            "intercept_": data.namespace.export(torch.from_numpy(result.intercept)),
+            "classes_": self.classes_,
+        }
+
+
+def _start(
+    data: TrainingData, coef: Any, intercept: Any, history: dict[str, list] | None = None
+) -> PerceptronResult:
+    """Return the weights to start from, in the dtype and on the device of the rows."""
+    shape = (data.codec.n_outputs, data.rows.n_features)
+    dtype = np.dtype(str(data.rows.dtype).removeprefix("torch."))
+    new_coef = np.zeros(shape, dtype)
+    if coef is not None:
+        coef = coef.toarray() if sparse.issparse(coef) else np.asarray(as_numpy(coef))
+        if coef.shape != shape and not (shape[0] == 1 and coef.shape == shape[1:]):
+            raise ValueError(f"coef_init must have shape {shape}, got {coef.shape}.")
+        new_coef = coef.reshape(shape).astype(dtype)
+    new_intercept = np.zeros(shape[0], dtype)
+    if intercept is not None:
+        intercept = np.asarray(as_numpy(intercept))
+        if intercept.shape != shape[:1] and not (shape[0] == 1 and intercept.shape == ()):
+            raise ValueError(f"intercept_init must have shape {shape[:1]}, got {intercept.shape}.")
+        new_intercept = intercept.reshape(shape[0]).astype(dtype)
+    start = PerceptronResult(torch.from_numpy(new_coef).to(data.device), new_intercept)
+    if history is not None:
+        start.history = history
+        start.n_epochs = len(history["epoch"])
+    return start

@@ -1,0 +1,404 @@
+"""scikit-learn's searches with all their fits made together."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import _fit_context, is_classifier
+from sklearn.model_selection import (
+    GridSearchCV,
+    ParameterGrid,
+    ParameterSampler,
+    RandomizedSearchCV,
+    check_cv,
+)
+from sklearn.utils import indexable
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _num_samples
+
+from sknets._core._sklearn import BaseSearchCV
+from sknets.model_selection._plan import Plan, last_step
+from sknets.model_selection._stand_in import StandIn
+
+_STACK_CONSTRAINTS = {
+    "max_stack_bytes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})]
+}
+
+
+class _PlannedSearch(BaseSearchCV):
+    """scikit-learn's own search over a given list of candidates."""
+
+    def __init__(self, estimator: Any, candidates: list[dict], **settings: Any) -> None:
+        super().__init__(estimator=estimator, **settings)
+        self.candidates = candidates
+
+    def _run_search(self, evaluate_candidates: Callable, *, callback_ctx: Any = None) -> None:
+        if callback_ctx is None:
+            evaluate_candidates(self.candidates)
+            return
+        context = callback_ctx.subcontext(
+            task_name="search",
+            max_subtasks=len(self.candidates) * self.n_splits_,
+            sequential_subtasks=False,
+        )
+        evaluate_candidates(self.candidates, callback_ctx=context)
+
+
+class _Vectorized:
+    """Fits the networks of a search in stacks, then lets scikit-learn score and rank them."""
+
+    def _list_candidates(self) -> Iterable[dict]:
+        raise NotImplementedError
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
+        """Run fit with all sets of parameters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+            Labels.
+        **params : dict
+            Passed on to the estimator, the scorer and the splitter, as by scikit-learn.
+
+        Returns
+        -------
+        object
+            The fitted search itself.
+
+        Raises
+        ------
+        ValueError
+            As :class:`sklearn.model_selection.GridSearchCV`.
+        """
+        plan = self._make_plan(X, y, params)
+        if plan is None:
+            self.vectorization_ = ["no candidate can be stacked"]
+            return super().fit(X, y, **params)  # type: ignore[misc]
+        plan.run(n_jobs=self.n_jobs, max_bytes=self._max_bytes())
+        search = _PlannedSearch(
+            StandIn(plan),
+            plan.candidates,
+            scoring=_over_rows(self.scoring, plan),
+            refit=self.refit,
+            cv=plan.splits,
+            verbose=self.verbose,
+            error_score=self.error_score,
+            return_train_score=self.return_train_score,
+        )
+        if getattr(self, "_skl_callbacks", None):
+            search.set_callbacks(*self._skl_callbacks)
+        n_rows = _num_samples(X)
+        search.fit(np.arange(n_rows)[:, None], y, **params)
+        self._take_over(search, plan)
+        return self
+
+    def _make_plan(self: Any, X: Any, y: Any, params: dict[str, Any]) -> Plan | None:
+        """Return the plan of the search, or None where scikit-learn's own path is to be taken."""
+        if y is None or get_config()["array_api_dispatch"]:
+            return None
+        if not getattr(last_step(self.estimator), "_stackable", False):
+            return None
+        candidates = list(self._list_candidates())
+        X, y = indexable(X, y)
+        routed = self._get_routed_params_for_fit(params)
+        splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        splits = [
+            (np.asarray(train), np.asarray(test))
+            for train, test in splitter.split(X, y, **routed.splitter.split)
+        ]
+        if any(train.dtype == bool for train, _ in splits) or not candidates or not splits:
+            return None
+        return Plan(self.estimator, candidates, splits, X, y, dict(routed.estimator.fit))
+
+    def _max_bytes(self: Any) -> int:
+        if self.max_stack_bytes != "auto":
+            return int(self.max_stack_bytes)
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        except (AttributeError, ValueError):  # not a POSIX system
+            return 2**30
+
+    def _take_over(self: Any, search: Any, plan: Plan) -> None:
+        """Take the results of scikit-learn's search, with the fits' own times and estimators."""
+        results = search.cv_results_
+        seconds = np.array(
+            [
+                [plan.fits[c, f].seconds for f in range(len(plan.splits))]
+                for c in range(len(plan.candidates))
+            ]
+        )
+        results["mean_fit_time"], results["std_fit_time"] = seconds.mean(1), seconds.std(1)
+        for name, value in vars(search).items():
+            if name.endswith("_") and not name.startswith("_"):
+                setattr(self, name, value)
+        if hasattr(search, "best_estimator_"):
+            self.best_estimator_ = search.best_estimator_.fitted_
+            if hasattr(self.best_estimator_, "feature_names_in_"):
+                self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        self.vectorization_ = [
+            [plan.fits[c, f].where for f in range(len(plan.splits))]
+            for c in range(len(plan.candidates))
+        ]
+
+
+class _OverRows:
+    """A scorer of the user's that gets the estimator and rows of X it expects."""
+
+    def __init__(self, scorer: Callable, plan: Plan) -> None:
+        self.scorer = scorer
+        self.plan = plan
+
+    def __call__(self, stand_in: StandIn, rows: np.ndarray, *args: Any, **params: Any) -> Any:
+        from sklearn.utils import _safe_indexing
+
+        X = _safe_indexing(self.plan.X, rows[:, 0])
+        return self.scorer(stand_in.fitted_, X, *args, **params)
+
+
+def _over_rows(scoring: Any, plan: Plan) -> Any:
+    """Return `scoring` for a `StandIn`: plain functions are given the real estimator and X."""
+    if isinstance(scoring, dict):
+        return {name: _over_rows(scorer, plan) for name, scorer in scoring.items()}
+    if callable(scoring) and not hasattr(scoring, "_score_func"):
+        return _OverRows(scoring, plan)
+    return scoring
+
+
+class VectorizedGridSearchCV(_Vectorized, GridSearchCV):
+    """Grid search whose nets are trained together, behind scikit-learn's interface.
+
+    The fits of all candidates and folds whose nets have one shape run as one computation with a
+    leading axis; each net has the initial weights, shuffles, dropout masks, validation split and
+    stop that it would have alone, so the results are those of
+    :class:`sklearn.model_selection.GridSearchCV`. What cannot be stacked runs one by one in the
+    same search.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An `MLPClassifier`, a `Pipeline` that ends in one, or any other estimator.
+    param_grid : dict or list of dict
+        Settings to try. Learning rates, penalties, momenta, Adam's constants, dropout rates, class
+        weights, seeds, tolerances and early stopping may differ inside a stack; hidden layers,
+        activation, batch size and solver make stacks of their own.
+    scoring : str, callable, list, tuple or dict, default=None
+        As in `GridSearchCV`.
+    n_jobs : int, default=None
+        Processes for the fits that are not stacked.
+    refit : bool, str or callable, default=True
+        As in `GridSearchCV`.
+    cv : int, cross-validation generator or iterable, default=None
+        As in `GridSearchCV`.
+    verbose : int, default=0
+        As in `GridSearchCV`.
+    pre_dispatch : int or str, default="2*n_jobs"
+        As in `GridSearchCV`; only for a search that cannot be stacked at all.
+    error_score : "raise" or numeric, default=np.nan
+        As in `GridSearchCV`; a net that fails leaves its stack and does not touch the others.
+    return_train_score : bool, default=False
+        As in `GridSearchCV`.
+    max_stack_bytes : int or "auto", default="auto"
+        Memory that a stack may take, in bytes; "auto" is a quarter of what is free.
+
+    Attributes
+    ----------
+    cv_results_ : dict of arrays
+        As in `GridSearchCV`; the fit time of a stacked net is its share of the stack's.
+    best_estimator_ : estimator
+        As in `GridSearchCV`.
+    best_score_ : float
+        As in `GridSearchCV`.
+    best_params_ : dict
+        As in `GridSearchCV`.
+    best_index_ : int
+        As in `GridSearchCV`.
+    scorer_ : function or dict
+        As in `GridSearchCV`.
+    n_splits_ : int
+        Number of folds.
+    refit_time_ : float
+        Seconds of the last fit.
+    multimetric_ : bool
+        Whether there are several scorers.
+    vectorization_ : list
+        For every candidate a list with a line a fold: which stack it ran in, or why in none.
+
+    See Also
+    --------
+    VectorizedRandomizedSearchCV : Samples settings.
+
+    References
+    ----------
+    `sklearn.model_selection.GridSearchCV
+    <https://scikit-learn.org/stable/modules/generated/sklearn.model_selection.GridSearchCV.html>`_
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknets import MLPClassifier, VectorizedGridSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = MLPClassifier((16,), max_iter=60, tol=1.0, random_state=0, device="cpu")
+    >>> grid = {"learning_rate_init": [0.001, 0.01], "alpha": [1e-4, 1e-2]}
+    >>> search = VectorizedGridSearchCV(net, grid, cv=3).fit(X, y)
+    >>> search.vectorization_[0][0]
+    'stack 1 of 12 nets'
+    """
+
+    _parameter_constraints: dict = {**GridSearchCV._parameter_constraints, **_STACK_CONSTRAINTS}
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        max_stack_bytes: int | str = "auto",
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_grid,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.max_stack_bytes = max_stack_bytes
+
+    def _list_candidates(self) -> Iterable[dict]:
+        return ParameterGrid(self.param_grid)
+
+
+class VectorizedRandomizedSearchCV(_Vectorized, RandomizedSearchCV):
+    """Randomised search whose nets are trained together, behind scikit-learn's interface.
+
+    See :class:`VectorizedGridSearchCV` for what is stacked and what is promised.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An `MLPClassifier`, a `Pipeline` that ends in one, or any other estimator.
+    param_distributions : dict or list of dict
+        Distributions or lists to sample settings from.
+    n_iter : int, default=10
+        Number of settings.
+    scoring : str, callable, list, tuple or dict, default=None
+        As in `RandomizedSearchCV`.
+    n_jobs : int, default=None
+        Processes for the fits that are not stacked.
+    refit : bool, str or callable, default=True
+        As in `RandomizedSearchCV`.
+    cv : int, cross-validation generator or iterable, default=None
+        As in `RandomizedSearchCV`.
+    verbose : int, default=0
+        As in `RandomizedSearchCV`.
+    pre_dispatch : int or str, default="2*n_jobs"
+        As in `RandomizedSearchCV`; only for a search that cannot be stacked at all.
+    random_state : int, RandomState instance or None, default=None
+        Source of the settings.
+    error_score : "raise" or numeric, default=np.nan
+        As in `RandomizedSearchCV`.
+    return_train_score : bool, default=False
+        As in `RandomizedSearchCV`.
+    max_stack_bytes : int or "auto", default="auto"
+        Memory that a stack may take, in bytes; "auto" is a quarter of what is free.
+
+    Attributes
+    ----------
+    cv_results_ : dict of arrays
+        As in `RandomizedSearchCV`; the fit time of a stacked net is its share of the stack's.
+    best_estimator_ : estimator
+        As in `RandomizedSearchCV`.
+    best_score_ : float
+        As in `RandomizedSearchCV`.
+    best_params_ : dict
+        As in `RandomizedSearchCV`.
+    best_index_ : int
+        As in `RandomizedSearchCV`.
+    vectorization_ : list
+        For every candidate a list with a line a fold: which stack it ran in, or why in none.
+
+    See Also
+    --------
+    VectorizedGridSearchCV : Tries every setting of a grid.
+
+    References
+    ----------
+    `sklearn.model_selection.RandomizedSearchCV
+    <https://scikit-learn.org/stable/modules/generated/sklearn.model_selection.RandomizedSearchCV.html>`_
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sknets import MLPClassifier, VectorizedRandomizedSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = MLPClassifier((16,), max_iter=60, tol=1.0, random_state=0, device="cpu")
+    >>> settings = {"learning_rate_init": loguniform(1e-4, 1e-1)}
+    >>> search = VectorizedRandomizedSearchCV(net, settings, n_iter=4, cv=3, random_state=0)
+    >>> search.fit(X, y).n_splits_
+    3
+    """
+
+    _parameter_constraints: dict = {
+        **RandomizedSearchCV._parameter_constraints,
+        **_STACK_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_iter: int = 10,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        max_stack_bytes: int | str = "auto",
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_distributions,
+            n_iter=n_iter,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.max_stack_bytes = max_stack_bytes
+
+    def _list_candidates(self) -> Iterable[dict]:
+        # A RandomState must be left for scikit-learn's own path to draw the same settings from.
+        return ParameterSampler(
+            self.param_distributions, self.n_iter, random_state=copy.deepcopy(self.random_state)
+        )

@@ -1,0 +1,108 @@
+"""The estimator that scikit-learn's search sees: it answers with fits that are already made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import _safe_indexing
+from sklearn.utils.metaestimators import available_if
+
+from sknets.model_selection._plan import Plan
+
+
+def _fitted_has(name: str) -> Any:
+    def check(stand_in: Any) -> bool:
+        getattr(stand_in.fitted_ or stand_in.plan.estimator, name)
+        return True
+
+    return check
+
+
+class StandIn(BaseEstimator):
+    """Looks up the fit of a candidate and a fold instead of making it.
+
+    Its X are row numbers (n, 1) of the plan's X, which tell the folds apart.
+
+    Parameters
+    ----------
+    plan : Plan
+        With its fits made.
+    """
+
+    fitted_: Any = None
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._settings: dict[str, Any] = {}
+
+    def __sklearn_clone__(self) -> StandIn:
+        """Return a copy over the same plan, which is large."""
+        copy = StandIn(self.plan)
+        copy._settings = dict(self._settings)
+        return copy
+
+    def set_params(self, **settings: Any) -> StandIn:
+        """Take a candidate's settings."""
+        self._settings = settings
+        return self
+
+    def fit(self, rows: np.ndarray, y: Any = None, **fit_params: Any) -> StandIn:
+        """Take the fit of these settings on these rows; fit anew on rows that are no fold's."""
+        plan = self.plan
+        fold = plan.fold_of(rows[:, 0])
+        if fold is None:
+            settings = clone(self._settings, safe=False)
+            self.fitted_ = clone(plan.estimator).set_params(**settings)
+            self.fitted_.fit(plan.X, plan.y, **fit_params)
+            return self
+        made = plan.fits[plan.number_of(self._settings), fold]
+        if made.error is not None:
+            raise made.error
+        self.fitted_ = made.estimator
+        return self
+
+    def _ask(self, method: str, rows: np.ndarray, *args: Any, **params: Any) -> Any:
+        X = _safe_indexing(self.plan.X, rows[:, 0])
+        return getattr(self.fitted_, method)(X, *args, **params)
+
+    def score(self, rows: np.ndarray, y: Any = None, **params: Any) -> float:
+        """Score with the fitted estimator's own method."""
+        return self._ask("score", rows, y, **params)
+
+    def predict(self, rows: np.ndarray, **params: Any) -> Any:
+        """Predict with the fitted estimator."""
+        return self._ask("predict", rows, **params)
+
+    @available_if(_fitted_has("predict_proba"))
+    def predict_proba(self, rows: np.ndarray, **params: Any) -> Any:
+        """Return the fitted estimator's probabilities."""
+        return self._ask("predict_proba", rows, **params)
+
+    @available_if(_fitted_has("predict_log_proba"))
+    def predict_log_proba(self, rows: np.ndarray, **params: Any) -> Any:
+        """Return the fitted estimator's log-probabilities."""
+        return self._ask("predict_log_proba", rows, **params)
+
+    @available_if(_fitted_has("decision_function"))
+    def decision_function(self, rows: np.ndarray, **params: Any) -> Any:
+        """Return the fitted estimator's decision function."""
+        return self._ask("decision_function", rows, **params)
+
+    @property
+    def classes_(self) -> Any:
+        """The fitted estimator's labels."""
+        return self.fitted_.classes_
+
+    def get_metadata_routing(self) -> Any:
+        """Return the routing of the estimator that this one stands in for."""
+        return self.plan.estimator.get_metadata_routing()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a fit to answer with."""
+        return self.fitted_ is not None
+
+    def __sklearn_tags__(self) -> Any:
+        """Return the tags of the estimator that this one stands in for."""
+        return self.plan.estimator.__sklearn_tags__()

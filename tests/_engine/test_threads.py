@@ -1,0 +1,40 @@
+import torch
+from torch import nn
+
+from sknets._core import limit_threads
+from sknets._engine import useful_threads
+
+
+def test_small_nets_run_on_one_thread():
+    net = nn.Sequential(nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 10))
+    assert useful_threads(net, 64, 200) == 1
+
+
+def test_large_nets_and_large_batches_run_on_all():
+    net = nn.Sequential(nn.Linear(1000, 1000), nn.ReLU(), nn.Linear(1000, 10))
+    assert useful_threads(net, 1000, 1000) is None
+    small = nn.Linear(64, 100)
+    assert useful_threads(small, 64, 10) == 1
+    assert useful_threads(small, 64, 100_000) is None
+
+
+def test_a_convolution_counts_every_position():
+    conv = nn.Conv2d(3, 16, 3)
+    assert useful_threads(conv, 3 * 8 * 8, 10) == 1
+    assert useful_threads(conv, 3 * 224 * 224, 64) is None
+
+
+def test_a_net_without_weights_is_small():
+    assert useful_threads(nn.ReLU(), 10, 10) == 1
+
+
+def test_the_limit_ends_with_its_block():
+    before = torch.get_num_threads()
+    with limit_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    try:
+        with limit_threads(1):
+            raise RuntimeError
+    except RuntimeError:
+        assert torch.get_num_threads() == before

@@ -1,0 +1,54 @@
+"""Run every check of the project: `python tests/run_checks.py [--static | pytest's arguments]`.
+
+The one list of checks. Pre-commit, the README's test command and the workflow call this file.
+`--static` leaves the tests out; any other argument goes to pytest.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PYTHON = (sys.executable, "-m")
+STATIC_CHECKS = {
+    "lint": (*PYTHON, "ruff", "check", "."),
+    "format": (*PYTHON, "ruff", "format", "--check", "."),
+    "types": (*PYTHON, "mypy"),
+    # import-linter has no "python -m" form of its own
+    "layers": (sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"),
+    "changelog": (*PYTHON, "towncrier", "build", "--draft", "--version", "next"),
+    "hooks": (*PYTHON, "pre_commit", "validate-config", ".pre-commit-config.yaml"),
+}
+# numpydoc validation, doctests and the README's code are tests. A worker is one thread
+# (tests/conftest.py).
+TESTS = (*PYTHON, "pytest", "-n", "2")
+
+
+def failed_static_checks() -> list[str]:
+    """Run the checks that need no test, all of them, and return the names of those that failed."""
+    failed = []
+    for name, command in STATIC_CHECKS.items():
+        print(f"--- {name}", flush=True)
+        if subprocess.run(command, cwd=ROOT).returncode:
+            failed.append(name)
+    return failed
+
+
+def main(arguments: list[str]) -> int:
+    """Run the checks and return the exit status, 0 where all passed."""
+    static_only = arguments == ["--static"]
+    failed = failed_static_checks()
+    if failed:
+        print("FAILED:", ", ".join(failed), flush=True)
+    if static_only:
+        return bool(failed)
+    print("--- tests", flush=True)
+    status = subprocess.run([*TESTS, *arguments], cwd=ROOT).returncode
+    if failed:  # said again below a long log; without failures pytest's line stays the last
+        print("FAILED:", ", ".join(failed), flush=True)
+    return status or bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""The README's code runs, its commands are there, and its links lead somewhere."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_code_blocks_run(capsys, tmp_path, monkeypatch):
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    assert PYTHON_BLOCKS
+    names = {}
+    for block in PYTHON_BLOCKS:  # later blocks use what earlier ones made
+        exec(compile(block, "README.md", "exec"), names)
+    accuracy = float(capsys.readouterr().out.splitlines()[0])
+    assert accuracy > 0.95
+
+
+def test_import_change_is_the_whole_change():
+    removed, added = re.search(r"```diff\n-(.*)\n\+(.*)\n```", README).groups()
+    assert removed.replace("sklearn", "sknets") == added
+    assert added in PYTHON_BLOCKS[0].splitlines()
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))
+def test_links(target):
+    assert target.startswith("https://") or (ROOT / target).is_file()
+
+
+def test_commands_run_what_exists():
+    files = re.findall(r"python (\S+\.py)", README)
+    assert len(files) == 2
+    assert all((ROOT / file).is_file() for file in files)
+
+
+def test_ci_finds_the_test_command():
+    marked = re.search(r"<!-- test-command -->\n```bash\n(.*?)\n```", README, re.DOTALL)
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    awk = re.search(r"command=\$\((awk .*?README\.md\")\)", script, re.DOTALL)[1]
+    found = subprocess.run(
+        ["bash", "-c", f"root={ROOT}; {awk}"], check=True, capture_output=True, text=True
+    )
+    assert found.stdout.strip() == marked[1].strip()
