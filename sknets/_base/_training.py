@@ -143,6 +143,7 @@ def train_full_batch(
     estimator: Any, module: nn.Module, data: TrainingData, progress: Progress, *, hooks: Hooks
 ) -> Trained:
     """Train `module` in place by L-BFGS, with an estimator's parameters."""
+    _check_no_dropout(module)
     flat = FlatParameters(module)
     module.train()
     step, _ = make_step(estimator, module, flat, data, alpha=0.0, generator=None)
@@ -163,6 +164,15 @@ def train_full_batch(
     flat.release()
     module.eval()
     return Trained(n_iter, loss, f"lbfgs, {step.name}", None)
+
+
+def _check_no_dropout(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            raise ValueError(
+                'module must have no active dropout with solver="lbfgs", whose line search needs '
+                f"the same loss for the same weights, got {layer}."
+            )
 
 
 def make_step(

@@ -15,12 +15,11 @@ from torch import nn
 
 from sknets._core import limit_threads
 from sknets._data import Batches
+from sknets._engine._flat import FlatParameters
+from sknets._engine._progress import Progress, check_finite
+from sknets._engine._step import Step
+from sknets._engine._validation import Validation
 from sknets._nn import Optimiser, Schedule
-
-from ._flat import FlatParameters
-from ._progress import Progress, check_finite
-from ._step import Step
-from ._validation import Validation
 
 
 @dataclass
@@ -104,7 +103,7 @@ class EpochLoop:
         self.hooks = hooks or Hooks()
         self.n_epochs = 0
         self._best: list[torch.Tensor] | None = None
-        self._last: list[torch.Tensor] | None = None
+        self._last: tuple[list, list] | None = None  # of the last whole epoch
         self._net: Any = None
 
     def run(self) -> None:
@@ -127,7 +126,9 @@ class EpochLoop:
             except KeyboardInterrupt:
                 if self._last is None:
                     raise
-                training.flat.restore(self._last)
+                weights, moments = self._last
+                training.flat.restore(weights)
+                training.optimiser.restore(moments)
                 warnings.warn(
                     f"Training interrupted by user after epoch {self.n_epochs}, whose weights are "
                     "kept.",
@@ -149,7 +150,7 @@ class EpochLoop:
             loss = self._train_epoch()
             check_finite(loss, epoch=self.n_epochs + 1, rate=training.schedule.rate)
             wants_stop = self._end_epoch(loss, started)
-            self._last = training.flat.snapshot()
+            self._last = training.flat.snapshot(), training.optimiser.snapshot()
             if self._callbacks_stop() | bool(self.hooks.epoch_ends()) or wants_stop:
                 return
             if training.single_epoch:
@@ -191,10 +192,11 @@ class EpochLoop:
         """Record the epoch, prepare the next, and say whether there should be none."""
         training, progress = self.training, self.training.progress
         rate = training.schedule.rate
-        self.n_epochs += 1
         validation_loss = score = float("nan")
         if training.validation is not None:
             validation_loss, score = training.validation.measure(training.module)
+        # From here to the snapshots nothing takes long enough to be interrupted in.
+        self.n_epochs += 1
         progress.record(
             train_loss=loss,
             validation_loss=validation_loss,
@@ -229,7 +231,7 @@ class EpochLoop:
         training = self.training
         if training.callbacks is None or len(training.callbacks) == 0:
             return
-        from ._net import CallbackNet, as_dataset, check_callbacks
+        from sknets._engine._net import CallbackNet, as_dataset, check_callbacks
 
         self._net = CallbackNet(
             training.module,

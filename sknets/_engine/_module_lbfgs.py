@@ -14,12 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sknets._core import limit_threads
 from sknets._data import Batches
-
-from ._epochs import Hooks
-from ._flat import FlatParameters
-from ._progress import Progress
-from ._step import Step
-
+from sknets._engine._epochs import Hooks
+from sknets._engine._flat import FlatParameters
+from sknets._engine._progress import Progress
+from sknets._engine._step import Step
 
 # scipy's status of a run that its callback ended.
 _STOPPED = 99

@@ -12,8 +12,7 @@ from skorch.dataset import Dataset
 from torch import Tensor, nn
 
 from sknets._data import DenseRows, Rows, SubsetRows, make_rows
-
-from ._validation import logits_in_blocks
+from sknets._engine._validation import logits_in_blocks
 
 
 class CallbackNet(NeuralNet):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -19,129 +19,22 @@ import torch
 from torch import Tensor
 
 from sknets._core import limit_threads
-from sknets._data import Rows
 from sknets._engine._epochs import Hooks
 from sknets._engine._perceptron_block import Coupling, correct_block
+from sknets._engine._perceptron_task import (
+    PerceptronResult,
+    PerceptronSettings,
+    PerceptronTask,
+)
 from sknets._engine._perceptron_truncated import TruncatedRule, TruncatedWeights
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-PERCEPTRON_COLUMNS = (
-    "epoch",
-    "train_loss",
-    "validation_loss",
-    "validation_score",
-    "learning_rate",
-    "seconds",
-    "n_mistakes",
-    "n_learning",
-)
-"""Columns of the history; the mean over classes where a column is of one class each."""
 
 # Multiply-adds of a block's Gram matrix below which a second thread costs more than it brings.
 _WORTH_THREADS = 5e7
 
 # Numbers gathered from X at once: small blocks of few features are cut from one larger piece.
 _GATHERED = 2**17
-
-
-@dataclass(frozen=True)
-class PerceptronTask:
-    """What to learn from.
-
-    Attributes
-    ----------
-    rows : Rows
-        X, n rows.
-    target : ndarray of shape (n,)
-        Class numbers.
-    sample_weight : ndarray of shape (n,) or None
-        Factor of each row's step.
-    positive : ndarray of shape (K,)
-        The class that is +1 in each binary problem.
-    """
-
-    rows: Rows
-    target: Array
-    sample_weight: Array | None
-    positive: Array
-
-
-@dataclass(frozen=True)
-class PerceptronSettings:
-    """How to learn.
-
-    Attributes
-    ----------
-    class_steps : ndarray of shape (K, n_classes)
-        Signed step of a row of each class in each binary problem: the step size times the weight
-        of the class.
-    step_size : float
-        Learning rate, for the penalty and the history.
-    alpha, l1_ratio : float
-        Strength of the penalty (0 for none) and the share of L1 in it.
-    intercept_step : float
-        Part of each step that the intercept takes; 0 without an intercept.
-    max_epochs : int
-        Most passes over the rows.
-    tol : float or None
-        A class's objective has to fall by this much, or its validation score to rise, to count as
-        better; None trains all epochs.
-    n_iter_no_change : int
-        Epochs in a row that are no better before a class stops.
-    shuffle : bool
-        Whether to take the rows in a new order in every epoch, the same for all classes.
-    verbose : bool
-        Whether to print a line an epoch.
-    block_rows : int or None
-        Rows of a block; None chooses by the number of features.
-    """
-
-    class_steps: Array
-    step_size: float = 1.0
-    alpha: float = 0.0
-    l1_ratio: float = 0.0
-    intercept_step: float = 1.0
-    max_epochs: int = 1000
-    tol: float | None = 1e-3
-    n_iter_no_change: int = 5
-    shuffle: bool = True
-    verbose: bool = False
-    block_rows: int | None = None
-
-    @property
-    def shrinkage(self) -> float:
-        """Factor that the L2 term puts on the weights at every row."""
-        return max(0.0, 1.0 - (1.0 - self.l1_ratio) * self.step_size * self.alpha)
-
-    @property
-    def payment(self) -> float:
-        """What the L1 term asks of every weight at every row."""
-        return self.l1_ratio * self.step_size * self.alpha
-
-
-@dataclass
-class PerceptronResult:
-    """What was learnt.
-
-    Attributes
-    ----------
-    coef : Tensor of shape (K, F)
-        Weights, on the device of the rows.
-    intercept : ndarray of shape (K,)
-        Intercepts.
-    n_epochs : int
-        Epochs of the class that took most.
-    history : dict of lists
-        A row an epoch, see `PERCEPTRON_COLUMNS`.
-    """
-
-    coef: Tensor
-    intercept: Array
-    n_epochs: int = 0
-    history: dict[str, list] = field(
-        default_factory=lambda: {name: [] for name in PERCEPTRON_COLUMNS}
-    )
 
 
 @dataclass
@@ -226,19 +119,19 @@ class PerceptronLoop:
         """
         on_cpu = self.task.rows.device.type == "cpu"
         small = self._size**2 * self.task.rows.n_features < _WORTH_THREADS
-        first = self.result.n_epochs
+        first = len(self.result.epochs)
         with limit_threads(1 if on_cpu and small else None):
             try:
-                while self.result.n_epochs - first < self.settings.max_epochs:
+                while len(self.result.epochs) - first < self.settings.max_epochs:
                     self.hooks.epoch_begins()
                     self._train_epoch()
                     if self.hooks.epoch_ends() or not self._learning.any():
                         break
             except KeyboardInterrupt:
-                if self.result.n_epochs == first:
+                if len(self.result.epochs) == first:
                     raise
                 warnings.warn(
-                    f"Training interrupted by user after epoch {self.result.n_epochs}, whose "
+                    f"Training interrupted by user after epoch {len(self.result.epochs)}, whose "
                     "weights are kept.",
                     stacklevel=2,
                 )
@@ -275,31 +168,30 @@ class PerceptronLoop:
         done = _Pass(np.zeros(len(learning)), np.zeros(len(learning)))
         penalised = coupling.shrinkage != 1.0
         for x, signs, steps in self._blocks(learning, order):
-            size = len(x)
+            powers = coupling.powers[: len(x) + 1]
             margins = (coef @ x.T).cpu().numpy()
-            norms = (coef * coef).sum(1).cpu().numpy() if penalised else None
+            norms = (coef * coef).sum(1).cpu().numpy()[:, None] if penalised else None
             if penalised:
-                margins *= coupling.powers[:size]
+                margins *= powers[:-1]
+                coef *= float(powers[-1])
             margins += intercept[:, None]
             margins *= signs
+            if norms is not None:
+                done.penalty += 0.5 * self.settings.alpha * (norms * powers[:-1] ** 2).sum(1)
             if not (margins <= 0).any():
-                if penalised:
-                    done.penalty += norms * float(np.sum(coupling.powers[:size] ** 2))
-                    coef *= float(coupling.powers[size])
                 continue
             gram = (x @ x.T).cpu().numpy()
-            squared_rows = gram.diagonal().copy() if penalised else None
+            squared_rows = gram.diagonal().copy()
             found = correct_block(margins, signs, steps, coupling.from_gram(gram))
             done.loss -= found.margins.sum(1)
             done.n_mistakes += found.n_mistakes
             if penalised:
                 products = coupling.products(found, signs, intercept)
-                done.penalty += coupling.sum_squared_norms(found, products, norms, squared_rows)
-                coef *= float(coupling.powers[size])
+                gains = coupling.gained_squared_norms(found, products, squared_rows)
+                done.penalty += 0.5 * self.settings.alpha * gains
             coef.addmm_(torch.from_numpy(coupling.carried(found.steps)).to(device), x)
             if coupling.intercept_step:
                 intercept = intercept + coupling.intercept_step * found.steps.sum(1)
-        done.penalty *= 0.5 * self.settings.alpha
         return coef, intercept, done, None
 
     def _pass_by_runs(self, learning: Array, order: Array | None) -> tuple:
@@ -352,7 +244,7 @@ class PerceptronLoop:
             return
         raise ValueError(
             f"The weights must stay finite, got NaN or infinity in epoch "
-            f"{self.result.n_epochs + 1} with a learning rate of {self.settings.step_size:g}. "
+            f"{len(self.result.epochs) + 1} with a learning rate of {self.settings.step_size:g}. "
             "Lower eta0, or scale the features first (StandardScaler in a Pipeline)."
         )
 
@@ -375,7 +267,7 @@ class PerceptronLoop:
         else:
             self._judge(learning, loss + done.penalty / self.task.rows.n)
         row = {
-            "epoch": last.n_epochs + 1,
+            "epoch": len(last.epochs) + 1,
             "train_loss": float(self._losses.mean()),
             "validation_loss": float("nan"),
             "validation_score": float("nan" if self.validation is None else self._scores.mean()),
@@ -386,8 +278,7 @@ class PerceptronLoop:
         }
         if self.settings.verbose:
             _print_epoch(row)
-        history = {name: [*last.history[name], row[name]] for name in PERCEPTRON_COLUMNS}
-        return PerceptronResult(new_coef, new_intercept, last.n_epochs + 1, history)
+        return PerceptronResult(new_coef, new_intercept, [*last.epochs, row])
 
     def _judge(self, learning: Array, objective: Array) -> None:
         """Stop the classes whose objective has not improved for long enough."""
@@ -416,4 +307,4 @@ def _print_epoch(row: dict[str, Any]) -> None:
     line = f"Epoch {row['epoch']}, loss = {row['train_loss']:.8f}, {row['n_mistakes']} mistakes"
     if not np.isnan(row["validation_score"]):
         line += f", validation score = {row['validation_score']:.6f}"
-    print(line)
+    print(line)  # noqa: T201 (verbose asks for it)

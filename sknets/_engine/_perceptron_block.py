@@ -86,19 +86,19 @@ class Coupling:
         before = np.cumsum(done.steps, axis=1) - done.steps
         return done.margins * signs - (intercept[:, None] + self.intercept_step * before)
 
-    def sum_squared_norms(
-        self, done: Corrections, products: Array, squared_norms: Array, squared_rows: Array
+    def gained_squared_norms(
+        self, done: Corrections, products: Array, squared_rows: Array
     ) -> Array:
-        """Return the sum, over the block's rows, of |w|^2 as it was when each row was seen, (K,).
+        """Return what the steps add to the sum, over the rows, of |w|^2 when a row was seen, (K,).
 
-        `products` (K, B) are w.x at the mistakes, `squared_norms` (K,) is |w|^2 at the block's
-        start and `squared_rows` (B,) is |x|^2. A step u at a row turns |w|^2 into
-        c^2 |w|^2 + (2 c u w.x + u^2 |x|^2); the bracket then fades by c^2 with every further row.
+        `products` (K, B) are w.x at the mistakes and `squared_rows` (B,) is |x|^2. A step u at a
+        row turns |w|^2 into c^2 |w|^2 + (2 c u w.x + u^2 |x|^2); the bracket then fades by c^2
+        with every further row.
         """
         size = done.steps.shape[1]
         gains = 2 * self.shrinkage * done.steps * products + done.steps**2 * squared_rows
         fading = np.concatenate([[0.0], np.cumsum(self.powers[:size].astype(np.float64) ** 2)])
-        return squared_norms * fading[size] + gains @ fading[size - 1 :: -1]
+        return np.asarray(gains @ fading[size - 1 :: -1])
 
 
 def correct_block(margins: Array, signs: Array, steps: Array, coupling: Array) -> Corrections:

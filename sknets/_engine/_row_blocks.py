@@ -217,4 +217,5 @@ def _to_torch_csr(X: Any, device: torch.device) -> Tensor:
             torch.tensor(X.data),
             size=X.shape,
             device=device,
+            check_invariants=True,
         )

@@ -99,9 +99,12 @@ class _StackedStep(DenseStep):
 
     def _draw_mask_(self, mask: Tensor, i: int) -> None:
         for part, member, n in zip(mask, self.members, self.n_real, strict=True):
-            keep = 1.0 - member.settings["dropout"][i]
-            part[:n].bernoulli_(keep, generator=member.generator).div_(keep)
-            part[n:] = 0.0
+            rate = member.settings["dropout"][i]
+            if rate:  # alone, a layer without dropout draws nothing
+                part[:n].bernoulli_(1.0 - rate, generator=member.generator).div_(1.0 - rate)
+                part[n:] = 0.0
+            else:
+                part.fill_(1.0)
 
 
 class Stack:

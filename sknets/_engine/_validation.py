@@ -21,7 +21,8 @@ def logits_in_blocks(
     """
     # A net's inner tensors may be many times as wide as its rows.
     n_weights = max((p.numel() for p in module.parameters()), default=1)
-    block = min(rows.block_rows, max(256, 2**25 // max(1, n_weights)))
+    n_bytes = _widest(module, rows.n_features) * rows.dtype.itemsize
+    block = min(rows.block_rows, max(256, 2**25 // max(1, n_weights, n_bytes)))
     was_training = module.training
     module.eval()
     try:
@@ -87,3 +88,17 @@ class Validation:
         if self.task == "binary":
             return (logits[:, 0] > 0) == (target > 0)
         return ((logits > 0) == (target > 0)).all(1)
+
+
+def _widest(module: nn.Module, n_features: int) -> int:
+    """Return how many numbers a row is at most inside the convolutions of a module, if any.
+
+    A convolution may unfold its input, and has at most as many output positions as X has.
+    """
+    widest, n_channels = 1, None
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.conv._ConvNd):
+            n_channels = n_channels or layer.in_channels
+            unfolded = layer.weight[0].numel()
+            widest = max(widest, max(layer.out_channels, unfolded) * n_features // n_channels)
+    return widest

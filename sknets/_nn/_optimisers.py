@@ -28,6 +28,18 @@ class Optimiser(torch.optim.Optimizer):
         """Change every parameter in place by its gradient."""
         self.update()
 
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Return a copy of what is remembered of each parameter: moments, velocities, steps."""
+        return [
+            {name: v.clone() if isinstance(v, Tensor) else v for name, v in state.items()}
+            for state in self.state.values()
+        ]
+
+    def restore(self, snapshot: list[dict[str, Any]]) -> None:
+        """Put a snapshot's values back."""
+        for state, values in zip(self.state.values(), snapshot, strict=True):
+            state.update(values)
+
 
 class SGD(Optimiser):
     r"""Gradient descent with momentum, as in :class:`sklearn.neural_network.MLPClassifier`.
@@ -210,9 +222,7 @@ OPTIMISERS: Mapping[str, OptimiserRecord] = MappingProxyType(
 """A record a solver; estimators read their parameters' names from it."""
 
 
-def make_optimiser(
-    solver: str, params: Iterable[Tensor], settings: Mapping[str, Any]
-) -> Optimiser:
+def make_optimiser(solver: str, params: Iterable[Tensor], settings: Mapping[str, Any]) -> Optimiser:
     """Build the optimiser of a solver's name.
 
     Parameters

@@ -20,12 +20,8 @@ from sknets._base._hooks import fit_hooks
 from sknets._core import make_random_state
 from sknets._core._sklearn import check_partial_fit_first_call
 from sknets._data import SubsetRows, as_numpy
-from sknets._engine._perceptron import (
-    PerceptronLoop,
-    PerceptronResult,
-    PerceptronSettings,
-    PerceptronTask,
-)
+from sknets._engine._perceptron import PerceptronLoop
+from sknets._engine._perceptron_task import PerceptronResult, PerceptronSettings, PerceptronTask
 from sknets.linear_model._linear_prediction import LinearPredictionMixin
 
 # scikit-learn lets the intercept learn slowly on sparse rows, whose features are rarely seen.
@@ -116,10 +112,14 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
 
     Notes
     -----
-    Rows are taken in blocks. The scores of a block are one product; a mistake then shifts the scores
-    of the rows behind it by a row of the block's Gram matrix. With ``shuffle=False`` the weights are
-    scikit-learn's up to rounding; with ``shuffle=True`` all classes see the same order, where
-    scikit-learn draws one for each class and repeats it in permuting.
+    Rows are taken in blocks. The scores of a block are one product; a mistake then shifts the
+    scores of the rows behind it by a row of the block's Gram matrix. So many features and rows are
+    trained on faster than in scikit-learn's compiled loop, and a thousand rows of a few dozen
+    features more slowly. With ``shuffle=False`` the weights are scikit-learn's up to rounding;
+    with ``shuffle=True`` all classes see the same order, where scikit-learn draws one for each.
+
+    With `early_stopping` and an L2 part in the penalty, the validation score is that of the weights
+    as they are; scikit-learn's leaves out how much they have shrunk.
 
     References
     ----------
@@ -243,8 +243,8 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
                 intercept_init = self.intercept_ if intercept_init is None else intercept_init
             start = _start(data, coef_init, intercept_init)
             result = self._train(data, start, (X, y, sample_weight), self.max_iter)
-            self.t_ = 1 + self.n_iter_ * data.rows.n
-        if self.tol is not None and result.n_epochs == self.max_iter:
+            self.t_ = 1 + len(result.epochs) * data.rows.n
+        if self.tol is not None and len(result.epochs) == self.max_iter:
             warnings.warn(
                 f"max_iter={self.max_iter} epochs are done and training has not converged yet. "
                 "Raise max_iter, or tol if the loss is good enough.",
@@ -309,14 +309,13 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
         """Check and encode X, y and weights; class weights are not part of them."""
         if self.precision == "bf16":
             raise ValueError(
-                'precision must be "auto", "float32" or "float64" for a perceptron, whose sums need '
-                'more digits than bfloat16 has, got "bf16".'
+                'precision must be "auto", "float32" or "float64" for a perceptron, whose sums '
+                'need more digits than bfloat16 has, got "bf16".'
             )
         data = self._check_training_data(X, y, sample_weight, classes=classes, reset=reset)
         if len(data.codec.classes) < 2:
             raise ValueError(
-                "y must hold more than one class, got 1 class: "
-                f"{data.codec.classes.tolist()[0]!r}."
+                f"y must hold more than one class, got 1 class: {data.codec.classes.tolist()[0]!r}."
             )
         return data
 
@@ -326,22 +325,17 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
         """Run the rule and set what it leaves."""
         self._remember(data)
         random_state = make_random_state(self.random_state)
-        n_before = start.n_epochs
+        n_before = len(start.epochs)
         task, held = self._split(data, random_state)
+        X, y, sample_weight = given
         settings = self._settings(data, task, max_epochs)
-        loop = PerceptronLoop(
-            task,
-            settings,
-            start,
-            random_state,
-            validation=held,
-            hooks=fit_hooks(self, *given, lambda: self._exported(data, loop.result)),
-        )
+        loop = PerceptronLoop(task, settings, start, random_state, validation=held)
+        loop.hooks = fit_hooks(self, X, y, sample_weight, lambda: self._exported(data, loop.result))
         result = loop.run()
         for name, value in self._exported(data, result).items():
             setattr(self, name, value)
         self.history_ = result.history
-        self.n_iter_ = result.n_epochs - n_before
+        self.n_iter_ = len(result.epochs) - n_before
         return result
 
     def _settings(
@@ -369,8 +363,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
         weights = compute_class_weight(self.class_weight, classes=classes, y=labels)
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise ValueError(
-                "class_weight must be finite and must not be negative, "
-                f"got {self.class_weight!r}."
+                f"class_weight must be finite and must not be negative, got {self.class_weight!r}."
             )
         own = positive[:, None] == np.arange(len(classes))
         if len(classes) == 2:
@@ -433,8 +426,6 @@ def _start(
         if intercept.shape != shape[:1] and not (shape[0] == 1 and intercept.shape == ()):
             raise ValueError(f"intercept_init must have shape {shape[:1]}, got {intercept.shape}.")
         new_intercept = intercept.reshape(shape[0]).astype(dtype)
-    start = PerceptronResult(torch.from_numpy(new_coef).to(data.device), new_intercept)
-    if history is not None:
-        start.history = history
-        start.n_epochs = len(history["epoch"])
-    return start
+    rows = zip(*history.values(), strict=True) if history else ()
+    epochs = [dict(zip(history or (), row, strict=True)) for row in rows]
+    return PerceptronResult(torch.from_numpy(new_coef).to(data.device), new_intercept, epochs)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Callable, Iterable
+from inspect import signature
 from numbers import Integral
 from typing import Any
 
@@ -18,7 +20,7 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     check_cv,
 )
-from sklearn.utils import indexable
+from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
@@ -109,7 +111,9 @@ class _Vectorized:
             return None
         candidates = list(self._list_candidates())
         X, y = indexable(X, y)
-        routed = self._get_routed_params_for_fit(params)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the search that scores says it once more
+            routed = self._get_routed_params_for_fit(params)
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         splits = [
             (np.asarray(train), np.asarray(test))
@@ -157,9 +161,10 @@ class _OverRows:
         self.scorer = scorer
         self.plan = plan
 
-    def __call__(self, stand_in: StandIn, rows: np.ndarray, *args: Any, **params: Any) -> Any:
-        from sklearn.utils import _safe_indexing
+    def _accept_sample_weight(self) -> bool:
+        return "sample_weight" in signature(self.scorer).parameters
 
+    def __call__(self, stand_in: StandIn, rows: np.ndarray, *args: Any, **params: Any) -> Any:
         X = _safe_indexing(self.plan.X, rows[:, 0])
         return self.scorer(stand_in.fitted_, X, *args, **params)
 

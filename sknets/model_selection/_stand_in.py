@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 
@@ -20,7 +21,7 @@ def _fitted_has(name: str) -> Any:
     return check
 
 
-class StandIn(BaseEstimator):
+class StandIn(CallbackSupportMixin, BaseEstimator):
     """Looks up the fit of a candidate and a fold instead of making it.
 
     Its X are row numbers (n, 1) of the plan's X, which tell the folds apart.
@@ -67,8 +68,12 @@ class StandIn(BaseEstimator):
         X = _safe_indexing(self.plan.X, rows[:, 0])
         return getattr(self.fitted_, method)(X, *args, **params)
 
-    def score(self, rows: np.ndarray, y: Any = None, **params: Any) -> float:
+    def score(
+        self, rows: np.ndarray, y: Any = None, sample_weight: Any = None, **params: Any
+    ) -> float:
         """Score with the fitted estimator's own method."""
+        if sample_weight is not None:
+            params["sample_weight"] = sample_weight
         return self._ask("score", rows, y, **params)
 
     def predict(self, rows: np.ndarray, **params: Any) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
 from sknets._core import SeededRandom, make_generator
@@ -219,38 +221,74 @@ class NetClassifier(BaseNetwork):
         self, n_features: int, codec: LabelCodec, random_state: np.random.RandomState
     ) -> nn.Module:
         if isinstance(self.module, nn.Module):
-            module = copy.deepcopy(self.module)
+            module, generator = copy.deepcopy(self.module), None
         else:
-            n_classes = max(2, len(codec.classes)) if codec.kind == "binary" else codec.n_outputs
-            with SeededRandom(make_generator(random_state)):
-                module = self.module(self._sample_shape or n_features, n_classes)
+            generator = make_generator(random_state)
+            with SeededRandom(generator):
+                module = self._call_factory(n_features, codec)
+        if not any(p.requires_grad for p in module.parameters()):
+            raise ValueError(
+                "module must have at least one parameter to train (requires_grad=True), got "
+                f"{type(module).__name__} without one."
+            )
+        module = module.double()
+        if any(is_lazy(p) for p in module.parameters()):
+            # The first rows that they see give lazy layers their weights.
+            with SeededRandom(generator or make_generator(random_state)):
+                self._n_logits(module, codec)
+        self._check_logits(module, codec)
+        return module
+
+    def _call_factory(self, n_features: int, codec: LabelCodec) -> nn.Module:
+        n_classes = max(2, len(codec.classes)) if codec.kind == "binary" else codec.n_outputs
+        arguments = (self._sample_shape or n_features, n_classes)
+        try:
+            inspect.signature(self.module).bind(*arguments)
+        except TypeError as error:
+            raise TypeError(
+                "module must be a callable of (n_features, n_classes), got one that does not take "
+                f"these two: {error}."
+            ) from error
+        except ValueError:  # a callable that has no signature to look at
+            pass
+        module = self.module(*arguments)
         if not isinstance(module, nn.Module):
             raise TypeError(
                 "module must be a torch.nn.Module or a callable that returns one, got a callable "
                 f"that returned {type(module).__name__}."
             )
-        module = module.double()
-        self._check_logits(module, codec)
         return module
 
     def _check_logits(self, module: nn.Module, codec: LabelCodec) -> None:
         n_logits = self._n_logits(module, codec)
         n_classes = len(codec.classes)
-        allowed = {1, 2} if codec.kind == "binary" else {n_classes}
+        allowed = (1, 2) if codec.kind == "binary" else (n_classes,)
         if n_logits not in allowed:
+            number = " or ".join(map(str, allowed))
             raise ValueError(
-                f"module must give {max(allowed)} logits a sample, one a class, got {n_logits}."
+                f"module must give {number} logits a sample for {n_classes} classes or labels, "
+                f"got {n_logits}."
             )
 
     def _n_logits(self, module: nn.Module, codec: LabelCodec) -> int:
         parameter = next(module.parameters())
         was_training = module.training
-        sample = torch.zeros(
-            (1, *(self._sample_shape or (self.n_features_in_,))), dtype=parameter.dtype, device=parameter.device
-        )
-        with torch.no_grad():
-            logits = module.eval()(sample)
+        shape = self._sample_shape or (self.n_features_in_,)
+        sample = torch.zeros((1, *shape), dtype=parameter.dtype, device=parameter.device)
+        try:
+            with torch.no_grad():
+                logits = module.eval()(sample)
+        except RuntimeError as error:
+            raise ValueError(
+                f"module must take rows of X, each of shape {shape}, got an error from it for one "
+                f"such row: {error}."
+            ) from error
         module.train(was_training)
+        if not isinstance(logits, torch.Tensor):
+            raise ValueError(
+                "module must give logits of shape (n_samples, n_classes), got a "
+                f"{type(logits).__name__}."
+            )
         if logits.ndim != 2 or len(logits) != 1:
             raise ValueError(
                 "module must give logits of shape (n_samples, n_classes), got shape "

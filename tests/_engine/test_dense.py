@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from sknets._engine import DenseLayer, DenseStep, FlatParameters, make_dense_step
-from sknets._nn import ACTIVATIONS, MLP, LogLoss, get_activation, init_glorot_uniform_, weighted_mean
+from sknets._nn import (
+    ACTIVATIONS,
+    MLP,
+    LogLoss,
+    get_activation,
+    init_glorot_uniform_,
+    weighted_mean,
+)
 
 TASKS = {"multiclass": 4, "binary": 1, "multilabel": 3}  # logits
 N_ROWS, N_FEATURES = 13, 6

@@ -11,8 +11,15 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sknets._data import Batches, make_rows
-from sknets._engine import AutogradStep, EpochLoop, FlatParameters, Hooks, Progress, Training
-from sknets._engine import Validation
+from sknets._engine import (
+    AutogradStep,
+    EpochLoop,
+    FlatParameters,
+    Hooks,
+    Progress,
+    Training,
+    Validation,
+)
 from sknets._nn import LogLoss, make_optimiser, make_schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -141,7 +148,9 @@ def test_early_stopping_keeps_the_best_epoch():
 
 def test_a_loss_that_is_not_finite_names_epoch_and_rate():
     training = make_training(rate=1e308)
-    with pytest.raises(ValueError, match=r"finite, got .* in epoch \d with a learning rate of 1e\+308.*Lower"):
+    with pytest.raises(
+        ValueError, match=r"finite, got .* in epoch \d with a learning rate of 1e\+308.*Lower"
+    ):
         run(training)
 
 

@@ -24,7 +24,9 @@ def test_rows_are_numbered_from_one():
 
 def test_a_row_without_a_column_is_refused():
     with pytest.raises(KeyError, match="seconds"):
-        Progress().record(train_loss=1.0, validation_loss=1.0, validation_score=1.0, learning_rate=1)
+        Progress().record(
+            train_loss=1.0, validation_loss=1.0, validation_score=1.0, learning_rate=1
+        )
 
 
 @pytest.mark.parametrize(

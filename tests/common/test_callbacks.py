@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
@@ -18,6 +19,8 @@ from skorch.callbacks import (
     LRScheduler,
     PrintLog,
 )
+
+from sknets.neural_network import MLPClassifier
 from tests.common._estimators import fresh, public_estimators
 
 each_network_by_epochs = pytest.mark.parametrize(
@@ -275,8 +278,6 @@ def test_checkpoint(estimator, iris, tmp_path):
     assert (tmp_path / "optimizer.pt").exists()
     history = (tmp_path / "history.json").read_text()
     assert "train_loss" in history
-    import torch
-
     state = torch.load(tmp_path / "params.pt", weights_only=True)
     best = int(np.argmin(fitted.loss_curve_)) + 1
     if best == fitted.n_iter_:
@@ -315,7 +316,5 @@ def test_wrong_callbacks(estimator, wrong, iris):
 
 def test_scikit_learns_callbacks_among_skorchs_are_told_where_to_go(iris):
     pytest.importorskip("rich")
-    from sknets.neural_network import MLPClassifier
-
     with pytest.raises(TypeError, match="set_callbacks"):
         MLPClassifier(callbacks=[ProgressBar()], device="cpu").fit(*iris)

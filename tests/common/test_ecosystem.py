@@ -12,7 +12,6 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from tests.common._estimators import each_estimator, fresh, public_estimators
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
@@ -26,6 +25,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
+
+from tests.common._estimators import each_estimator, fresh, public_estimators
 
 each_network = pytest.mark.parametrize(
     "estimator",
@@ -306,7 +307,6 @@ class TensorWatcher(pickle.Pickler):
         if isinstance(obj, (torch.Tensor, torch.UntypedStorage)):
             self.n_tensors += 1
             self.devices.add(obj.device.type)
-        return None
 
 
 def tensors_in_pickle(estimator):

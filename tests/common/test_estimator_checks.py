@@ -4,12 +4,12 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from tests.common._estimators import small_net
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sknets.linear_model import LogisticRegression, Perceptron
 from sknets.neural_network import CNNClassifier, MLPClassifier, NetClassifier
+from tests.common._estimators import small_net
 
 LOGISTIC_SOLVERS = ("lbfgs", "newton-cg", "newton-cholesky", "proximal-newton", "adam", "sgd")
 NETWORK_SOLVERS = ("adam", "sgd", "lbfgs")

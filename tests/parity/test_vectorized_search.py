@@ -1,0 +1,169 @@
+"""A vectorised search gives the results of scikit-learn's search, one by one."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sknets import MLPClassifier, VectorizedGridSearchCV
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning",  # few epochs, on purpose
+    "ignore:batch_size must be at most",  # folds smaller than a batch are among the cases
+)
+
+
+def digits(n=240):
+    X, y = load_digits(return_X_y=True)
+    return X[:n] / 16, y[:n]
+
+
+def breast_cancer():
+    X, y = load_breast_cancer(return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+def multilabel():
+    X, y = digits()
+    return X, np.stack([y % 2 == 0, y > 4, y == 3], axis=1).astype(int)
+
+
+def net(*args, **settings):
+    settings = {"random_state": 0, "max_iter": 6, "device": "cpu", **settings}
+    return MLPClassifier(*(args or ((12,),)), **settings)
+
+
+SGD = {"solver": "sgd", "learning_rate_init": 0.05}
+CASES = {
+    "adam": (net(), {"alpha": [1e-4, 1.0], "learning_rate_init": [1e-3, 1e-2]}, digits),
+    "adam's constants": (
+        net(),
+        {"beta_1": [0.5, 0.9], "beta_2": [0.9, 0.999], "epsilon": [1e-8, 1e-3]},
+        digits,
+    ),
+    "two hidden layers": (net((12, 8)), {"activation": ["relu", "tanh", "gelu"]}, digits),
+    "no hidden layer": (net(()), {"alpha": [1e-4, 1.0]}, digits),
+    "sgd": (net(**SGD), {"momentum": [0.0, 0.9], "learning_rate_init": [0.01, 0.1]}, digits),
+    "plain momentum": (net(nesterovs_momentum=False, **SGD), {"momentum": [0.3, 0.9]}, digits),
+    "schedules": (
+        net(max_iter=15, tol=0.05, n_iter_no_change=1, **SGD),
+        {"learning_rate": ["constant", "invscaling", "adaptive"]},
+        digits,
+    ),
+    "stopping at different times": (
+        net(max_iter=60, n_iter_no_change=2),
+        {"tol": [1e-4, 1e-2, 1e-1], "max_iter": [20, 60]},
+        digits,
+    ),
+    "early stopping": (
+        net(max_iter=12, n_iter_no_change=2),
+        {"early_stopping": [True, False], "learning_rate_init": [1e-3, 1e-1]},
+        digits,
+    ),
+    "validation fraction": (
+        net(early_stopping=True),
+        {"validation_fraction": [0.1, 0.25]},
+        breast_cancer,
+    ),
+    "class weights": (net(), {"class_weight": [None, "balanced", {0: 5.0, 1: 1.0}]}, breast_cancer),
+    "seeds": (net(), {"random_state": [0, 1, 2]}, digits),
+    "dropout": (net((12, 8)), {"dropout": [0.0, 0.2, (0.5, 0.0)]}, digits),
+    "unshuffled": (net(shuffle=False), {"alpha": [1e-4, 1.0]}, digits),
+    "batches that do not fit": (net(batch_size=48), {"alpha": [1e-4, 1.0]}, digits),
+    "several stacks": (
+        net(),
+        {"hidden_layer_sizes": [(5,), (9,)], "batch_size": [32, "auto"], "solver": ["adam", "sgd"]},
+        digits,
+    ),
+    "some not stacked": (net(), {"solver": ["adam", "lbfgs"]}, digits),
+    "binary": (net(), {"alpha": [1e-4, 1.0]}, breast_cancer),
+    "multilabel": (net(), {"alpha": [1e-4, 1.0]}, multilabel),
+    "pipeline": (
+        make_pipeline(StandardScaler(), net()),
+        {"standardscaler__with_std": [True, False], "mlpclassifier__alpha": [1e-4, 1.0]},
+        digits,
+    ),
+}
+
+
+def assert_same_results(ours, theirs, atol=1e-9):
+    assert list(ours.cv_results_) == list(theirs.cv_results_)
+    for name, expected in theirs.cv_results_.items():
+        if "time" in name or "param" in name:
+            continue
+        np.testing.assert_allclose(ours.cv_results_[name], expected, atol=atol, err_msg=name)
+    assert ours.cv_results_["params"] == theirs.cv_results_["params"]
+    assert ours.best_params_ == theirs.best_params_
+    assert ours.best_index_ == theirs.best_index_
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_grid_search(name):
+    estimator, grid, load = CASES[name]
+    X, y = load()
+    settings = {"cv": 3, "return_train_score": True}
+    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+    in_stacks = [place.startswith("stack") for row in ours.vectorization_ for place in row]
+    assert all(in_stacks) != (name == "some not stacked")
+    np.testing.assert_allclose(
+        ours.best_estimator_.predict_proba(X), theirs.best_estimator_.predict_proba(X), atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("n", [397, 400, 401])
+def test_unequal_folds(n):
+    X, y = digits(n)
+    settings = {"cv": KFold(3), "scoring": "neg_log_loss"}
+    grid = {"alpha": [1e-4, 1.0]}
+    theirs = GridSearchCV(net(batch_size=50), grid, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(net(batch_size=50), grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_sample_weight(scale):
+    X, y = digits()
+    weight = scale * np.random.RandomState(0).uniform(size=len(y))
+    weight[::7] = 0.0
+    grid = {"alpha": [1e-4, 1.0]}
+    theirs = GridSearchCV(net(), grid, cv=3).fit(X, y, sample_weight=weight)
+    ours = VectorizedGridSearchCV(net(), grid, cv=3).fit(X, y, sample_weight=weight)
+    assert_same_results(ours, theirs)
+    assert ours.vectorization_[0][0].startswith("stack")
+
+
+def test_float32_within_one_flipped_row():
+    X, y = digits(600)
+    X = X.astype(np.float32)
+    grid = {"alpha": [1e-4, 1.0], "learning_rate_init": [1e-3, 1e-2]}
+    theirs = GridSearchCV(net(), grid, cv=3).fit(X, y)
+    ours = VectorizedGridSearchCV(net(), grid, cv=3).fit(X, y)
+    assert_same_results(ours, theirs, atol=1 / 200)
+
+
+def test_several_metrics_and_metrics_from_probabilities():
+    X, y = breast_cancer()
+    settings = {"cv": 3, "scoring": ["accuracy", "roc_auc", "neg_log_loss"], "refit": "roc_auc"}
+    grid = {"alpha": [1e-4, 1.0]}
+    theirs = GridSearchCV(net(), grid, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(net(), grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+
+
+def test_fitted_nets_are_equal_in_all_they_tell():
+    X, y = load_iris(return_X_y=True)
+    grid = {"early_stopping": [True]}
+    one = net(max_iter=30).set_params(early_stopping=True)
+    search = VectorizedGridSearchCV(net(max_iter=30), grid, cv=[(np.arange(150), np.arange(9))])
+    stacked = search.fit(X, y).best_estimator_  # a search over all rows: the fit of the fold
+    one.fit(X, y)
+    assert stacked.n_iter_ == one.n_iter_
+    assert stacked.t_ == one.t_
+    np.testing.assert_allclose(stacked.loss_curve_, one.loss_curve_, rtol=1e-12)
+    np.testing.assert_allclose(stacked.validation_scores_, one.validation_scores_)
+    for ours, theirs in zip(stacked.coefs_, one.coefs_, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
