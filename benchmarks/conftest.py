@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "threads", counts, indirect=True, ids=[f"threads={count}" for count in counts]
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Keep what is skipped, or fails, and why."""
+    report = yield
+    if report.skipped:
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        item.config.stash[_RESULTS].add_absent(item.name, reason)
+    elif report.failed and report.when == "call":
+        item.config.stash[_RESULTS].add_absent(item.name, "failed")
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

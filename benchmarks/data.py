@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from sklearn.datasets import load_digits
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from sknets.datasets import fetch_mnist
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -35,11 +38,15 @@ def classification(
 
 def mnist(n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the first n images of MNIST as (n, 784) in [0, 1], float32; skip without them."""
-    from sknets.datasets import fetch_mnist
+    images, labels = _mnist(_folder("MNIST").parent)
+    return images[:n].reshape(n, -1).astype(np.float32) / np.float32(255), labels[:n]
 
-    sample = fetch_mnist(data_home=_folder("MNIST").parent, download_if_missing=False)
-    X = np.asarray(sample.data[:n], dtype=np.float32).reshape(n, -1) / np.float32(255)
-    return X, np.asarray(sample.target[:n]).astype(np.int64)
+
+@functools.cache
+def _mnist(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training images of MNIST, uint8, and their labels."""
+    sample = fetch_mnist(data_home=root, subset="train", download_if_missing=False)
+    return sample.images, sample.target
 
 
 def adult(n: int | None, *, dense: bool) -> tuple[Any, np.ndarray]:

@@ -58,6 +58,7 @@ class Results:
     races: list[RaceRow] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.races or self.claims or self.curves)
@@ -76,6 +77,10 @@ class Results:
         """Keep a curve."""
         self.curves.append(curve)
 
+    def add_absent(self, test: str, reason: str) -> None:
+        """Keep what was not measured, and why."""
+        self.absent[test] = reason
+
 
 def write_report(results: Results, folder: Path) -> None:
     """Write RESULTS.md, and growth.png if there are curves."""
@@ -89,6 +94,9 @@ def write_report(results: Results, folder: Path) -> None:
         draw_growth(results.curves, folder / "growth.png")
         parts += ["## Cost against size", "![Cost against size](growth.png)"]
         parts += [_curve(curve) for curve in results.curves]
+    if results.absent:
+        lines = [f"- `{test}`: {reason}" for test, reason in results.absent.items()]
+        parts += ["## Not measured", "\n".join(lines)]
     (folder / "RESULTS.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

@@ -123,9 +123,7 @@ class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if device is None:
             device = resolve_device(self.device, given=given)
         if precision is None:
-            precision = resolve_precision(
-                self.precision, device=device, input_dtype=input_dtype(X)
-            )
+            precision = resolve_precision(self.precision, device=device, input_dtype=input_dtype(X))
         rows = make_rows(X, dtype=precision.dtype, device=device)
         target = torch.from_numpy(codec.encode(y)).to(device)
         weight = None if weights is None else as_tensor_view(weights).to(device, precision.dtype)

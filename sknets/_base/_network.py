@@ -21,7 +21,6 @@ from sknets._core._sklearn import check_partial_fit_first_call
 from sknets._data import LabelCodec, make_rows
 from sknets._engine import Progress, logits_in_blocks
 
-
 _OF_EPOCHS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
 
 

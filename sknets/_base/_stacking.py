@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def _bytes_of_a_net(fit: StackedFit) -> int:
     estimator, rows = fit.estimator, fit.data.rows
     hidden = [int(h) for h in np.atleast_1d(estimator.hidden_layer_sizes)]
     widths = [rows.n_features, *hidden, fit.data.codec.n_outputs]
-    n_weights = sum(a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    n_weights = sum(a * b + b for a, b in pairwise(widths))
     size = 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
     # Weights, gradients, two moments, a copy; activations, their gradients, rows of a batch.
     return (5 * n_weights + 4 * size * sum(widths)) * rows.dtype.itemsize

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ def check_labels(estimator: Any, y: Any, *, multilabel: bool) -> np.ndarray:
     return y
 
 
+Kind = Literal["multiclass", "binary", "multilabel"]
+
+
 class LabelCodec:
     """Encodes labels as targets and decodes logits to labels.
 
@@ -51,7 +54,9 @@ class LabelCodec:
 
     def __init__(self, classes: np.ndarray, *, multilabel: bool, sparse_output: bool) -> None:
         self.classes = classes
-        self.kind = "multilabel" if multilabel else "multiclass" if len(classes) > 2 else "binary"
+        self.kind: Kind = "multiclass" if len(classes) > 2 else "binary"
+        if multilabel:
+            self.kind = "multilabel"
         self.n_outputs = 1 if self.kind == "binary" else len(classes)
         self.sparse_output = sparse_output
 

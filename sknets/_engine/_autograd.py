@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sknets._core import SeededRandom
+from sknets._engine._flat import FlatParameters
 from sknets._nn import Loss, weighted_mean
-
-from ._flat import FlatParameters
 
 
 class AutogradStep:
@@ -65,7 +64,7 @@ class AutogradStep:
     def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
         """Leave the gradient of the batch's objective in the flat vector's grad."""
         goal = target[0] if target[0].ndim == 1 else target[0].T
-        self.flat.vector.grad.zero_()
+        self.flat.grad.zero_()
         with ExitStack() as stack:
             if self.generator is not None:
                 stack.enter_context(SeededRandom(self.generator))

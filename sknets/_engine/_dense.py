@@ -21,9 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sknets._engine._flat import FlatParameters
 from sknets._nn import MLP, Activation, LogLoss, Loss, get_activation
-
-from ._flat import FlatParameters
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,10 @@ class _Buffers:
         # Views are made once: making one costs as much as a small kernel.
         self.logits_t = self.logits.mT
         self.delta_t = [delta.mT for delta in self.delta] + [self.logits]
-        last = self.dropped[-1:] if self.dropped and self.dropped[-1] is not None else self.after
-        self.last_t = last[-1].mT if last else None
+        last = self.after[-1] if self.after else None
+        if self.dropped and self.dropped[-1] is not None:
+            last = self.dropped[-1]
+        self.last_t = None if last is None else last.mT
 
 
 class DenseStep:
@@ -213,7 +214,7 @@ class DenseStep:
     def _forward(self, x: Tensor, buffers: _Buffers) -> list[Tensor]:
         """Fill `buffers.logits` and return the input of every layer."""
         inputs = [x]
-        for i, layer in enumerate(self.layers[:-1]):
+        for i in range(len(self.layers) - 1):
             z = self._addmm(self._rows[i], inputs[-1], self._weights_t[i], out=buffers.before[i])
             h = self.activation.forward(z, out=buffers.after[i])
             mask, dropped = buffers.masks[i], buffers.dropped[i]
@@ -285,8 +286,9 @@ def make_dense_step(
 
     Covered are the dense nets `MLP` without normalisation, under the plain log-loss.
     """
-    plain = isinstance(loss, LogLoss) and not loss.label_smoothing and not loss.gamma
-    if not (type(module) is MLP and plain):
+    if not (type(module) is MLP and isinstance(loss, LogLoss)):
+        return None
+    if loss.label_smoothing or loss.gamma:
         return None
     activation_type = type(get_activation(module.activation).module())
     linears, rates = [], {}
@@ -301,8 +303,8 @@ def make_dense_step(
         DenseLayer(
             linear.weight.detach(),
             linear.bias.detach(),
-            linear.weight.grad,
-            linear.bias.grad,
+            flat.grad_of(linear.weight),
+            flat.grad_of(linear.bias),
             rates.get(i, 0.0),
         )
         for i, linear in enumerate(linears)

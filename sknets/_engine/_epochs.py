@@ -16,7 +16,7 @@ from torch import nn
 from sknets._core import limit_threads
 from sknets._data import Batches
 from sknets._engine._flat import FlatParameters
-from sknets._engine._progress import Progress, check_finite
+from sknets._engine._progress import Progress, check_finite, say
 from sknets._engine._step import Step
 from sknets._engine._validation import Validation
 from sknets._nn import Optimiser, Schedule
@@ -184,7 +184,7 @@ class EpochLoop:
                 step.gradient(x, target, weight)
                 named = list(training.module.named_parameters())
                 self._notify("on_grad_computed", named_parameters=named, X=x, y=target)
-                optimiser.step()
+                self._net.optimizer_.step()
                 self._end_batch(x, target)
         return step.end_epoch()
 
@@ -223,7 +223,7 @@ class EpochLoop:
         line = f"Epoch {self.n_epochs}, loss = {loss:.8f}"
         if not math.isnan(score):
             line += f", validation score = {score:.6f}"
-        print(line)
+        say(line)
 
     # -- skorch's callbacks ----------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class FlatParameters:
     Attributes
     ----------
     vector : nn.Parameter of shape (n_parameters,)
-        The weights; ``vector.grad`` holds the gradients.
+        The weights; `grad` holds their gradients, and is ``vector.grad``.
     penalised : Tensor of shape (n_penalised,)
         The part of `vector` that the penalty falls on: weights of layers, not biases or scales.
     penalised_grad : Tensor of shape (n_penalised,)
@@ -48,23 +48,29 @@ class FlatParameters:
         total = sum(p.numel() for p in self.parameters)
         flat = torch.empty(total, dtype=like.dtype, device=like.device)
         self.vector = nn.Parameter(flat)
-        self.vector.grad = torch.zeros_like(flat)
+        self.grad = torch.zeros_like(flat)
+        self.vector.grad = self.grad
         start = 0
         for p in self.parameters:
             stop = start + p.numel()
             view = flat[start:stop].view(p.shape)
             view.copy_(p.detach())
             p.data = view
-            p.grad = self.vector.grad[start:stop].view(p.shape)
+            p.grad = self.grad[start:stop].view(p.shape)
             start = stop
         n_penalised = sum(p.numel() for p in self.parameters[: len(self.parameters) - len(others)])
         self.penalised = flat[:n_penalised]
-        self.penalised_grad = self.vector.grad[:n_penalised]
+        self.penalised_grad = self.grad[:n_penalised]
 
-    def place(self, parameter: nn.Parameter) -> tuple[slice, torch.Size]:
+    def place(self, parameter: Tensor) -> tuple[slice, torch.Size]:
         """Return where in the vector a parameter lies, and its shape."""
         start = parameter.storage_offset()
         return slice(start, start + parameter.numel()), parameter.shape
+
+    def grad_of(self, parameter: Tensor) -> Tensor:
+        """Return the part of `grad` that belongs to a parameter."""
+        where, shape = self.place(parameter)
+        return self.grad[where].view(shape)
 
     def snapshot(self) -> list[Tensor]:
         """Return a copy of weights and buffers (running statistics)."""
@@ -96,7 +102,5 @@ def _penalised_weights(module: nn.Module) -> list[nn.Parameter]:
             continue
         own = dict(layer.named_parameters(recurse=False))
         known = isinstance(layer, _PENALISED)
-        weights += [
-            p for name, p in own.items() if p.ndim >= 2 and not (known and "bias" in name)
-        ]
+        weights += [p for name, p in own.items() if p.ndim >= 2 and not (known and "bias" in name)]
     return weights

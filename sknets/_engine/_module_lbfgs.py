@@ -16,7 +16,7 @@ from sknets._core import limit_threads
 from sknets._data import Batches
 from sknets._engine._epochs import Hooks
 from sknets._engine._flat import FlatParameters
-from sknets._engine._progress import Progress
+from sknets._engine._progress import Progress, say
 from sknets._engine._step import Step
 
 # scipy's status of a run that its callback ended.
@@ -60,7 +60,7 @@ class FullBatch:
             with torch.enable_grad():
                 self.step.gradient(x, target, weight)
             share = (len(x) if weight is None else float(weight.sum())) / self._total
-            gradient.add_(flat.vector.grad, alpha=share)
+            gradient.add_(flat.grad, alpha=share)
             loss += share * self.step.end_epoch()
         strength = self.alpha / self._total
         n_penalised = len(flat.penalised)
@@ -122,7 +122,7 @@ def train_lbfgs(
         )
         started = perf_counter()
         if verbose:
-            print(f"Iteration {len(progress.history['epoch'])}, loss = {loss:.8f}")
+            say(f"Iteration {len(progress.history['epoch'])}, loss = {loss:.8f}")
         if hooks is not None:
             _put(flat, last)
             hooks.epoch_begins()

@@ -13,6 +13,25 @@ from torch import Tensor, nn
 
 from sknets._data import DenseRows, Rows, SubsetRows, make_rows
 from sknets._engine._validation import logits_in_blocks
+from sknets._nn import Optimiser
+
+
+class TorchOptimiser(torch.optim.Optimizer):
+    """One of our optimisers as torch's schedules and skorch's callbacks know them.
+
+    Groups and state are shared: a learning rate set here is the one of the next update.
+    """
+
+    def __init__(self, optimiser: Optimiser) -> None:
+        super().__init__([dict(group) for group in optimiser.param_groups], {})
+        self.optimiser = optimiser
+        self.param_groups = optimiser.param_groups
+        self.state = optimiser.state  # type: ignore[assignment]  # a plain dict will do
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no line search
+        """Change every parameter in place by its gradient."""
+        self.optimiser.update()
 
 
 class CallbackNet(NeuralNet):
@@ -25,7 +44,7 @@ class CallbackNet(NeuralNet):
     ----------
     module : nn.Module
         Gives logits of rows.
-    optimizer : torch.optim.Optimizer
+    optimizer : Optimiser
         Updates its weights.
     task : {"multiclass", "binary", "multilabel"}
         How logits become class numbers.
@@ -36,7 +55,7 @@ class CallbackNet(NeuralNet):
     def __init__(
         self,
         module: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimiser,
         *,
         task: str,
         dtype: torch.dtype,
@@ -49,7 +68,7 @@ class CallbackNet(NeuralNet):
         super().__init__(
             module=module,
             criterion=nn.Module,
-            optimizer=optimizer,
+            optimizer=TorchOptimiser(optimizer),
             callbacks=list(callbacks),
             max_epochs=max_epochs,
             batch_size=batch_size,

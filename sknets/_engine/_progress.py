@@ -122,6 +122,11 @@ class Progress:
         )
 
 
+def say(line: str) -> None:
+    """Print a line of progress: what ``verbose`` asks for."""
+    print(line)  # noqa: T201
+
+
 def check_finite(loss: float, *, epoch: int, rate: float) -> None:
     """Raise if the loss of an epoch is not finite.
 

@@ -21,12 +21,11 @@ from torch import Tensor, nn
 
 from sknets._core import limit_threads
 from sknets._data import Rows
+from sknets._engine._dense import DenseLayer, DenseStep
+from sknets._engine._flat import FlatParameters
+from sknets._engine._progress import Progress, check_finite
+from sknets._engine._validation import Validation
 from sknets._nn import Activation, Schedule, adam_
-
-from ._dense import DenseLayer, DenseStep
-from ._flat import FlatParameters
-from ._progress import Progress, check_finite
-from ._validation import Validation
 
 # Gathered rows of all nets together take about this many bytes at a time.
 _BLOCK_BYTES = 2**26
@@ -36,7 +35,7 @@ class Rate:
     """A learning rate that a schedule can set; stands in for an optimiser."""
 
     def __init__(self, rate: float) -> None:
-        self.param_groups = [{"lr": rate}]
+        self.param_groups: list[dict[str, Any]] = [{"lr": rate}]
 
 
 @dataclass

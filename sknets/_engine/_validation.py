@@ -22,7 +22,7 @@ def logits_in_blocks(
     # A net's inner tensors may be many times as wide as its rows.
     n_weights = max((p.numel() for p in module.parameters()), default=1)
     n_bytes = _widest(module, rows.n_features) * rows.dtype.itemsize
-    block = min(rows.block_rows, max(256, 2**25 // max(1, n_weights, n_bytes)))
+    block = min(rows.block_rows, max(256, 2**25 // max(1, n_weights)), max(1, 2**26 // n_bytes))
     was_training = module.training
     module.eval()
     try:
@@ -93,12 +93,12 @@ class Validation:
 def _widest(module: nn.Module, n_features: int) -> int:
     """Return how many numbers a row is at most inside the convolutions of a module, if any.
 
-    A convolution may unfold its input, and has at most as many output positions as X has.
+    A convolution has at most as many output positions as X has, and its channels are padded to
+    blocks of 8.
     """
-    widest, n_channels = 1, None
+    n_channels, widest = None, 1
     for layer in module.modules():
         if isinstance(layer, nn.modules.conv._ConvNd):
             n_channels = n_channels or layer.in_channels
-            unfolded = layer.weight[0].numel()
-            widest = max(widest, max(layer.out_channels, unfolded) * n_features // n_channels)
+            widest = max(widest, max(8, layer.out_channels) * n_features // n_channels)
     return widest

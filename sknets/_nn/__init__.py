@@ -20,7 +20,15 @@ from sknets._nn._losses import (
 )
 from sknets._nn._mlp import MLP
 from sknets._nn._normalization import NORMALIZATIONS
-from sknets._nn._optimisers import OPTIMISERS, SGD, Adam, Optimiser, OptimiserRecord, adam_, make_optimiser
+from sknets._nn._optimisers import (
+    OPTIMISERS,
+    SGD,
+    Adam,
+    Optimiser,
+    OptimiserRecord,
+    adam_,
+    make_optimiser,
+)
 from sknets._nn._pooling import POOLINGS, make_pooling
 from sknets._nn._schedules import Adaptive, InverseScaling, Schedule, make_schedule
 

@@ -12,21 +12,35 @@ import torch
 from torch import Tensor
 
 
-class Optimiser(torch.optim.Optimizer):
-    """A torch optimiser whose work is in `update`.
+class Optimiser:
+    """Update rule of parameters, with the groups and the state of a torch optimiser.
 
-    ``step`` is what torch's schedules and skorch's callbacks know; torch wraps it in hooks and
-    profiling that cost more than the update of a small net, so a training loop calls `update`.
+    It is none by class: making one imports torch's compiler, which takes seconds, and calling one
+    passes hooks that cost more than the update of a small net. Where torch's class is needed, for
+    callbacks, a thin one is put around it.
+
+    Parameters
+    ----------
+    params : iterable of torch.nn.Parameter
+        What to update; each has its gradient in ``grad``.
+    options : dict
+        Settings, "lr" among them; kept in ``param_groups``.
+
+    Attributes
+    ----------
+    param_groups : list of dict
+        One group: "params" and the settings.
+    state : dict
+        What the rule remembers of each parameter.
     """
+
+    def __init__(self, params: Iterable[Tensor], options: dict[str, Any]) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": list(params), **options}]
+        self.state: dict[Tensor, dict[str, Any]] = {}
 
     def update(self) -> None:
         """Change every parameter in place by its gradient."""
         raise NotImplementedError
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """Change every parameter in place by its gradient."""
-        self.update()
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Return a copy of what is remembered of each parameter: moments, velocities, steps."""
@@ -39,6 +53,23 @@ class Optimiser(torch.optim.Optimizer):
         """Put a snapshot's values back."""
         for state, values in zip(self.state.values(), snapshot, strict=True):
             state.update(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return settings and memories, without the parameters."""
+        groups = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
+        params = [param for group in self.param_groups for param in group["params"]]
+        return {"param_groups": groups, "state": [self.state.get(param, {}) for param in params]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take settings and memories of an optimiser of equal parameters; tensors are copied."""
+        params = [param for group in self.param_groups for param in group["params"]]
+        for group, options in zip(self.param_groups, state["param_groups"], strict=True):
+            group.update(options)
+        for param, memory in zip(params, state["state"], strict=True):
+            self.state[param] = {
+                name: value.to(param, copy=True) if isinstance(value, Tensor) else value
+                for name, value in memory.items()
+            }
 
 
 class SGD(Optimiser):
@@ -79,7 +110,7 @@ class SGD(Optimiser):
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for param in group["params"]:
-                state = self.state[param]
+                state = self.state.setdefault(param, {})
                 if not state:
                     state["velocity"] = torch.zeros_like(param.detach())
                 weight, velocity = param.detach(), state["velocity"]
@@ -122,7 +153,7 @@ class Adam(Optimiser):
         """Change every parameter in place by its gradient."""
         for group in self.param_groups:
             for param in group["params"]:
-                state = self.state[param]
+                state = self.state.setdefault(param, {})
                 if not state:
                     weight = param.detach()
                     state["step"] = 0

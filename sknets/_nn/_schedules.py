@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
+from typing import Any, Protocol
 
 # Below this rate the adaptive schedule gives up, as in scikit-learn.
 _SMALLEST_RATE = 1e-6
+
+
+class HasGroups(Protocol):
+    """An optimiser, as far as a schedule is concerned."""
+
+    param_groups: list[dict[str, Any]]
 
 
 @dataclass
@@ -16,13 +21,13 @@ class Schedule:
 
     Attributes
     ----------
-    optimiser : torch.optim.Optimizer
+    optimiser : HasGroups
         Whose learning rate is set.
     initial : float
         The learning rate at the start.
     """
 
-    optimiser: torch.optim.Optimizer
+    optimiser: HasGroups
     initial: float
 
     @property
@@ -65,9 +70,7 @@ class Adaptive(Schedule):
         return False
 
 
-def make_schedule(
-    name: str, optimiser: torch.optim.Optimizer, *, initial: float, power_t: float
-) -> Schedule:
+def make_schedule(name: str, optimiser: HasGroups, *, initial: float, power_t: float) -> Schedule:
     """Build the schedule that the parameter ``learning_rate`` names."""
     if name == "invscaling":
         return InverseScaling(optimiser, initial, power_t)

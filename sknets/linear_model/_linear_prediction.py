@@ -10,6 +10,7 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from sknets._core import SeededRandom
 from sknets._data import as_numpy, as_tensor_view, input_dtype, make_rows
 
 # Fitted arrays that are on the device of X after a fit on tensors.
@@ -33,7 +34,8 @@ class LinearPredictionMixin:
         if "coef_" not in self.__dict__:
             raise AttributeError(f"This {type(self).__name__} has no module_ before it is fitted.")
         weight, bias = _tensor_of(self.coef_), _tensor_of(self.intercept_)
-        module = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+        with SeededRandom(torch.Generator()):  # not torch's global one, for values soon replaced
+            module = nn.Linear(weight.shape[1], weight.shape[0])
         module.weight, module.bias = nn.Parameter(weight), nn.Parameter(bias)
         return module.eval()
 

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from sknets._base import TrainingData
-from sknets._core import limit_threads, make_random_state
+from sknets._core import SeededRandom, limit_threads, make_random_state
 from sknets._data import Batches
 from sknets._engine import (
     EpochLoop,
@@ -189,10 +189,8 @@ def _make_linear(params: np.ndarray, fit_intercept: bool) -> nn.Linear:
     """Return a float64 linear module with parameters (K, D)."""
     values = torch.from_numpy(params)
     n_features = values.shape[1] - int(fit_intercept)
-    # nn.Linear's own initial values would come from torch's global generator.
-    module = nn.utils.skip_init(
-        nn.Linear, n_features, values.shape[0], bias=fit_intercept, dtype=torch.float64
-    )
+    with SeededRandom(torch.Generator()):  # not torch's global one, for values soon replaced
+        module = nn.Linear(n_features, len(values), bias=fit_intercept, dtype=torch.float64)
     with torch.no_grad():
         module.weight.copy_(values[:, :n_features])
         if fit_intercept:

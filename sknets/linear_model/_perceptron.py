@@ -39,8 +39,8 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     Parameters
     ----------
     penalty : {"l2", "l1", "elasticnet"} or None, default=None
-        Penalty on the weights. "l1" and "elasticnet" leave weights at zero, run on the CPU and
-        take several times as long.
+        Penalty on the weights. "l1" and "elasticnet" leave weights at zero; they run on the CPU
+        and take several times as long as the others, and as scikit-learn's.
     alpha : float, default=0.0001
         Strength of the penalty.
     l1_ratio : float, default=0.15

@@ -1,4 +1,4 @@
-"""All fits of a search, made before scikit-learn asks for them: in stacks where that is possible."""
+"""All fits of a search, made before scikit-learn asks for them; in stacks where possible."""
 
 from __future__ import annotations
 

@@ -15,8 +15,7 @@ from torch.nn.parameter import is_lazy
 from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
 from sknets._core import SeededRandom, make_generator
 from sknets._data import LabelCodec
-
-from ._sample_shape import as_array_if_nested, flatten_samples
+from sknets.neural_network._sample_shape import as_array_if_nested, flatten_samples
 
 
 class NetClassifier(BaseNetwork):
@@ -206,8 +205,8 @@ class NetClassifier(BaseNetwork):
 
     def _flatten(self, X: Any, *, reset: bool) -> Any:
         X = as_array_if_nested(X)
-        shape = tuple(getattr(X, "shape", ())[1:])
-        shape = shape if len(shape) > 1 else None
+        axes = tuple(getattr(X, "shape", ())[1:])
+        shape = axes if len(axes) > 1 else None
         if reset:
             self._sample_shape = shape
         elif shape is not None and shape != self._sample_shape:

@@ -205,16 +205,15 @@ def stack(tensors):
 
 def make_stacked_step(nets, task, alpha, generator=None):
     """A step of M nets with leading axes, and the layers whose gradients it fills."""
-    layers, weights = [], []
-    for linears in zip(*(net.linears for net in nets), strict=True):
-        weights.append(stack(layer.weight for layer in linears))
+    layers, depths = [], list(zip(*(net.linears for net in nets), strict=True))
+    weights = [stack(layer.weight for layer in linears) for linears in depths]
     sizes = [w[0].numel() for w in weights]
     flat = torch.cat([w.flatten(1) for w in weights], 1)
     grad = torch.zeros_like(flat)
     views = [v.view_as(w) for v, w in zip(flat.split(sizes, 1), weights, strict=True)]
     grads = [v.view_as(w) for v, w in zip(grad.split(sizes, 1), weights, strict=True)]
     rates = [m.p for m in nets[0].modules() if isinstance(m, nn.Dropout)] or [0.0] * len(views)
-    for i, linears in enumerate(zip(*(net.linears for net in nets), strict=True)):
+    for i, linears in enumerate(depths):
         bias = stack(layer.bias for layer in linears)
         rate = rates[i] if i < len(rates) else 0.0
         layers.append(DenseLayer(views[i], bias, grads[i], torch.zeros_like(bias), rate))

@@ -99,7 +99,7 @@ def run(objective, progress=None, **options):
 
 
 def test_it_reaches_a_stationary_point_and_leaves_it_in_the_module(data):
-    objective, net = make_objective(data)
+    objective, _ = make_objective(data)
     progress = Progress()
     start_value, _ = objective(start_of(objective))
     n_iter, loss = run(objective, progress)

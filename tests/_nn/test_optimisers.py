@@ -39,7 +39,7 @@ def assert_same_course(optimiser, params, reference, arrays, rtol=1e-12):
         reference.update_params(arrays, grads)
         for p, g in zip(params, grads, strict=True):
             p.grad = torch.from_numpy(g)
-        optimiser.step()
+        optimiser.update()
         for p, a in zip(params, arrays, strict=True):
             np.testing.assert_allclose(p.detach().numpy(), a, rtol=rtol, atol=1e-14)
 
@@ -68,7 +68,7 @@ def test_a_rate_that_changes_on_the_way():
         reference.update_params(arrays, grads)
         for p, g in zip(params, grads, strict=True):
             p.grad = torch.from_numpy(g)
-        optimiser.step()
+        optimiser.update()
         reference.iteration_ends(10 * i)
         optimiser.param_groups[0]["lr"] = reference.learning_rate
         for p, a in zip(params, arrays, strict=True):
@@ -85,7 +85,7 @@ def test_sgd_equals_torchs_while_the_rate_is_constant():
             for group in (params, others):
                 for p, g in zip(group, grads, strict=True):
                     p.grad = torch.from_numpy(g.copy())
-            ours.step()
+            ours.update()
             torchs.step()
         for a, b in zip(params, others, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-13)
@@ -99,7 +99,7 @@ def test_adam_equals_torchs_where_epsilon_does_not_matter():
         for group in (params, others):
             for p, g in zip(group, grads, strict=True):
                 p.grad = torch.from_numpy(g.copy())
-        ours.step()
+        ours.update()
         torchs.step()
     for a, b in zip(params, others, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
@@ -109,7 +109,7 @@ def take(optimiser, params, steps):
     for grads in steps:
         for p, g in zip(params, grads, strict=True):
             p.grad = torch.from_numpy(g)
-        optimiser.step()
+        optimiser.update()
 
 
 @pytest.mark.parametrize("solver", OPTIMISERS)
@@ -128,27 +128,12 @@ def test_a_loaded_state_goes_on_bit_for_bit(solver):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("solver", OPTIMISERS)
-def test_step_and_update_are_one(solver):
-    courses = []
-    for name in ("step", "update"):
-        _, params = make_parameters()
-        optimiser = make_optimiser(solver, params, SETTINGS)
-        for grads in gradients():
-            for p, g in zip(params, grads, strict=True):
-                p.grad = torch.from_numpy(g)
-            getattr(optimiser, name)()
-        courses.append(params)
-    for a, b in zip(*courses, strict=True):
-        assert torch.equal(a, b)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("solver", OPTIMISERS)
 def test_the_dtype_of_weights_is_kept(solver, dtype):
     p = torch.nn.Parameter(torch.ones(5, dtype=dtype))
     p.grad = torch.ones_like(p)
-    make_optimiser(solver, [p], SETTINGS).step()
+    make_optimiser(solver, [p], SETTINGS).update()
     assert p.dtype == dtype
     assert (p < 1).all()
 

@@ -43,7 +43,7 @@ def test_plateaus_equal_scikit_learns(name, initial):
 
 def test_every_group_of_the_optimiser_follows():
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)]
-    optimiser = SGD(groups, 0.4)
+    optimiser = torch.optim.SGD(groups, 0.4)  # groups of one's own are torch's
     schedule = make_schedule("adaptive", optimiser, initial=0.4, power_t=0.5)
     assert not schedule.stops_at_plateau()
     assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([0.08, 0.08])

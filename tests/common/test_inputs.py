@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn import config_context
+
 from tests.common._estimators import each_estimator, fresh
 
 METHODS = ("decision_function", "predict_proba", "predict_log_proba")

@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.exceptions import DataConversionWarning
+
 from tests.common._estimators import each_estimator, fresh
 
 each_multilabel = pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
+
 from tests.common._estimators import each_estimator, fresh
 
 

@@ -121,7 +121,10 @@ def test_what_is_not_stacked_says_why(data):
     X, y = data
     grid = {"solver": ["adam", "lbfgs"], "normalization": [None, "layer"]}
     search = VectorizedGridSearchCV(net(), grid, cv=3).fit(X, y)
-    places = {str(p): row[0] for p, row in zip(search.cv_results_["params"], search.vectorization_)}
+    places = {
+        str(p): row[0]
+        for p, row in zip(search.cv_results_["params"], search.vectorization_, strict=True)
+    }
     assert sum(place.startswith("stack") for place in places.values()) == 1
     assert any("does not train by mini-batches" in place for place in places.values())
     assert any("needs autograd" in place for place in places.values())
