@@ -87,7 +87,7 @@ def write_report(results: Results, folder: Path) -> None:
     parts = ["# Results", _machine()]
     for threads in sorted({row.threads for row in results.races}):
         rows = [row for row in results.races if row.threads == threads]
-        parts += [f"## Races on {threads} thread{'s' if threads > 1 else ''}", _races(rows)]
+        parts += [f"## Races on {threads_text(threads)}", _races(rows)]
     if results.claims:
         parts += ["## Growth, memory, imports", _claims(results.claims)]
     if results.curves:
@@ -98,6 +98,11 @@ def write_report(results: Results, folder: Path) -> None:
         lines = [f"- `{test}`: {reason}" for test, reason in results.absent.items()]
         parts += ["## Not measured", "\n".join(lines)]
     (folder / "RESULTS.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def threads_text(count: int) -> str:
+    """Return "1 thread", "2 threads", …"""
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def _machine() -> str:

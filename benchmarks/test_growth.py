@@ -14,7 +14,7 @@ import torch
 from benchmarks.data import classification
 from benchmarks.limits import dense_epochs
 from benchmarks.race import OURS, Contender, Outcome, race
-from benchmarks.report import Curve
+from benchmarks.report import Curve, threads_text
 from sknets.linear_model import LogisticRegression, Perceptron
 from sknets.neural_network import MLPClassifier
 
@@ -45,12 +45,12 @@ def test_time_a_row_is_flat(benchmark, results, size, threads, name):
     times = [1e6 * outcome.median(str(n)) / n / passes[n] for n in sizes]
     spread = max(times) / min(times)
     results.add_claim(
-        f"{name}, time a row from n = {sizes[0]} to {sizes[-1]}, on {_threads(threads)}",
+        f"{name}, time a row from n = {sizes[0]} to {sizes[-1]}, on {threads_text(threads)}",
         f"largest over smallest {spread:.2f}",
         "≤ 1.2",
         spread <= 1.2,
     )
-    results.add_curve(Curve(f"{name} on {_threads(threads)}", "rows", sizes, {OURS: times}))
+    results.add_curve(Curve(f"{name} on {threads_text(threads)}", "rows", sizes, {OURS: times}))
 
 
 @pytest.mark.parametrize("axis", ["features", "width"])
@@ -70,7 +70,7 @@ def test_width(benchmark, results, size, threads, axis):
         for name in names
     }
     fixed = "20 features" if axis == "width" else "width 100"
-    results.add_curve(Curve(f"MLP, {fixed}, on {_threads(threads)}", axis, sizes, times))
+    results.add_curve(Curve(f"MLP, {fixed}, on {threads_text(threads)}", axis, sizes, times))
 
 
 def _fits(X: np.ndarray, y: np.ndarray, hidden: int, epochs: int) -> dict[str, Callable[[], Any]]:
@@ -84,7 +84,3 @@ def _fits(X: np.ndarray, y: np.ndarray, hidden: int, epochs: int) -> dict[str, C
         "scikit-learn": functools.partial(theirs.fit, X, y),
         "limit": dense_epochs(len(X), widths, _BATCH, epochs, torch.float32),
     }
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' if count > 1 else ''}"

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.report import threads_text
+
 _ROOT = Path(__file__).parent.parent
 
 pytestmark = pytest.mark.skipif(
@@ -66,7 +68,7 @@ def test_fit_of_a_memory_map(benchmark, results, size, threads, make_rows, model
     grown = (figures["peak"] - figures["before"]) / 1e6
     benchmark.extra_info.update(figures)
     results.add_claim(
-        f"{model}.fit of a float32 memory map {n}×50 on {threads} threads, beyond its pages",
+        f"{model}.fit of a float32 memory map {n}×50 on {threads_text(threads)}, beyond its pages",
         f"{grown:.0f} MB (the process in all: {figures['peak'] / 1e6:.0f} MB)",
         "≤ 300 MB",
         grown <= 300,
@@ -84,7 +86,7 @@ def test_predict_proba_in_batches(benchmark, results, size, threads, make_rows, 
     at_large = benchmark.pedantic(beyond_result, args=(large,), rounds=1)
     at_small = beyond_result(small)
     results.add_claim(
-        f"{model}.predict_proba on {threads} threads, memory beyond its result",
+        f"{model}.predict_proba on {threads_text(threads)}, memory beyond its result",
         f"{at_small:.0f} MB for {small} rows, {at_large:.0f} MB for {large}",
         "does not grow (by more than 20 MB)",
         at_large - at_small <= 20,

@@ -81,6 +81,7 @@ class PerceptronLoop:
         self.validation = validation
         self.hooks = hooks or Hooks()
         self._random_state = random_state
+        self._order = np.arange(task.rows.n) if settings.shuffle else None
         n_classes = settings.class_steps.shape[1]
         self._dtype = np.dtype(str(task.rows.dtype).removeprefix("torch."))
         is_positive = task.positive[:, None] == np.arange(n_classes)
@@ -153,8 +154,10 @@ class PerceptronLoop:
         self._truncated = state
 
     def _next_order(self) -> Array | None:
-        """Draw the order of an epoch; None is the order of the rows."""
-        return self._random_state.permutation(self.task.rows.n) if self.settings.shuffle else None
+        """Shuffle the order of the last epoch, as scikit-learn does; None is that of the rows."""
+        if self._order is not None:
+            self._order = self._random_state.permutation(self._order)
+        return self._order
 
     def _pass_by_gram(self, learning: Array, order: Array | None) -> tuple:
         """Pass over the rows in blocks, all classes at once."""

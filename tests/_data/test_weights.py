@@ -35,7 +35,7 @@ def test_the_first_negative_weight_is_named():
 
 @pytest.mark.parametrize("weights", [[0] * 4, [1] * 3, [np.nan] * 4, [np.inf] * 4, [[1]] * 4])
 def test_rules(weights):
-    with pytest.raises(ValueError, match="(?i)sample.weight"):
+    with pytest.raises(ValueError, match=r"(?i)sample.weight"):
         check_sample_weight(weights, 4)
 
 

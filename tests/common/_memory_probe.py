@@ -83,7 +83,12 @@ def fit_and_predict(estimator: Any, X: Any, y: np.ndarray) -> None:
 def quick(estimator: Any, batch_size: int = 500) -> Any:
     """Return the estimator with a fit of one or two passes over X."""
     known = estimator.get_params()
-    settings: dict[str, Any] = {"max_iter": 1, "hidden_layer_sizes": (2,), "conv_channels": (1,)}
+    settings: dict[str, Any] = {
+        "max_iter": 1,
+        "hidden_layer_sizes": (2,),
+        "conv_channels": (1,),
+        "stride": 8,
+    }
     if known.get("batch_size", "auto") != "auto":
         settings["batch_size"] = batch_size
     return fresh(estimator, **{k: v for k, v in settings.items() if k in known})

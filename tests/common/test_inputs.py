@@ -195,7 +195,7 @@ def test_sparse_of_any_form_inside(estimator, change, table):
 
 @each_estimator()
 def test_sparse_and_dense_may_take_turns(estimator, table):
-    X, y = table
+    X, _ = table
     check_same(without_slow_intercept(estimator), sparse.csr_array(X), X, table, rtol=1e-6)
     check_same(without_slow_intercept(estimator), X, sparse.csr_array(X), table, rtol=1e-6)
 
