@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,15 +10,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.report import Curve
 
+_COLUMNS = 3
+
 
 def draw_growth(curves: Sequence[Curve], path: Path) -> None:
     """Draw each curve in a panel of its own, both axes logarithmic."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * len(curves), 3.6), layout="constrained")
+    n_rows = math.ceil(len(curves) / _COLUMNS)
+    figure = Figure(figsize=(4.2 * _COLUMNS, 3.6 * n_rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for panel, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
+    panels = figure.subplots(n_rows, _COLUMNS, squeeze=False).flat
+    for panel in panels[len(curves) :]:
+        panel.remove()
+    for panel, curve in zip(panels, curves, strict=False):
         for name, times in curve.microseconds.items():
             panel.loglog(curve.sizes, times, "o-", label=name)
         panel.set(title=curve.title, xlabel=curve.axis, ylabel="µs a row and pass")

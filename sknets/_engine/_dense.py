@@ -59,10 +59,10 @@ class _Buffers:
         ]
         self.delta = [empty(n_rows, width) for width in widths[:-1]]
         self.logits = empty(widths[-1], n_rows)
-        self.peak = empty(1, n_rows)
+        self.residual = empty(widths[-1], n_rows)
         # Views are made once: making one costs as much as a small kernel.
-        self.logits_t = self.logits.mT
-        self.delta_t = [delta.mT for delta in self.delta] + [self.logits]
+        self.residual_t = self.residual.mT
+        self.delta_t = [delta.mT for delta in self.delta] + [self.residual]
         last = self.after[-1] if self.after else None
         if self.dropped and self.dropped[-1] is not None:
             last = self.dropped[-1]
@@ -148,7 +148,6 @@ class DenseStep:
         like = self.layers[0].weight
         self._batch_sizes = batch_sizes
         self._kept = like.new_empty((*lead, n_kept, n_rows)).split(batch_sizes, -1)
-        self._totals = like.new_empty((*lead, 1, n_rows)).split(batch_sizes, -1)
         self._norms = like.new_zeros((*lead, len(batch_sizes))).unbind(-1)
         self._weights: list[Tensor] = []
         self._i = 0
@@ -164,20 +163,22 @@ class DenseStep:
         self._output_gradient(buffers, target)
         if weight is None and not isinstance(self.alpha, Tensor):
             scale = 1.0 / x.shape[-2]
-            buffers.logits.mul_(scale)
-            self._backward(inputs, buffers, penalty=self.alpha * scale)
+            buffers.residual.mul_(scale)
+            self._backward(inputs, buffers)
+            if self.alpha:
+                self.penalised_grad.add_(self.penalised, alpha=self.alpha * scale)
         else:
             if weight is None:
                 weight = x.new_ones(x.shape[:-1])
             self._weights.append(weight)
             total = weight.sum(-1, keepdim=True)  # (..., 1)
             inverse = torch.where(total > 0, 1.0 / total, 0.0)
-            buffers.logits.mul_((weight * inverse).unsqueeze(-2))
-            self._backward(inputs, buffers, penalty=0.0)
+            buffers.residual.mul_((weight * inverse).unsqueeze(-2))
+            self._backward(inputs, buffers)
             strength = inverse * _column(self.alpha)
             self.penalised_grad.addcmul_(self.penalised, strength)
         if isinstance(self.alpha, Tensor) or self.alpha:
-            self._norms[self._i].copy_(torch.linalg.vecdot(self.penalised, self.penalised))
+            torch.linalg.vecdot(self.penalised, self.penalised, out=self._norms[self._i])
         self._i += 1
 
     def end_epoch(self) -> float:
@@ -187,11 +188,11 @@ class DenseStep:
     def end_epoch_losses(self) -> Tensor:
         """Return the epoch's mean objective, shape (...)."""
         sizes = self._batch_sizes
-        kept, totals = _joined(self._kept), _joined(self._totals)
+        kept = torch.cat(self._kept, -1)
         # As in scikit-learn, no sample counts for more than the loss of a probability of eps.
         highest = -math.log(torch.finfo(kept.dtype).eps)
         if self.task == "multiclass":
-            loss = (totals.log() - kept).clamp_(max=highest).squeeze(-2)
+            loss = kept.log().neg_().clamp_(max=highest).squeeze(-2)
         else:
             loss = F.softplus(kept).clamp_(max=highest).sum(-2)
         norms = torch.stack(self._norms, -1)  # (..., n_batches)
@@ -233,27 +234,23 @@ class DenseStep:
         mask.bernoulli_(keep, generator=self.generator).div_(keep)
 
     def _output_gradient(self, buffers: _Buffers, target: tuple[Tensor, ...]) -> None:
-        """Turn logits into probabilities minus target; keep what the loss needs."""
-        z = buffers.logits  # (..., K, B)
+        """Fill the residual, probabilities minus target; keep what the loss needs."""
+        z, residual = buffers.logits, buffers.residual  # (..., K, B)
         hot, other = target
         if self.task == "multiclass":
-            z.sub_(torch.amax(z, -2, keepdim=True, out=buffers.peak))
-            torch.gather(z, -2, other, out=self._kept[self._i])
-            total = torch.sum(z.exp_(), -2, keepdim=True, out=self._totals[self._i])
-            z.div_(total).sub_(hot)
+            torch.softmax(z, -2, out=residual)
+            torch.gather(residual, -2, other, out=self._kept[self._i])
         else:
             torch.mul(z, other, out=self._kept[self._i])
-            z.sigmoid_().sub_(hot)
+            torch.sigmoid(z, out=residual)
+        residual.sub_(hot)
 
-    def _backward(self, inputs: list[Tensor], buffers: _Buffers, penalty: float) -> None:
+    def _backward(self, inputs: list[Tensor], buffers: _Buffers) -> None:
         """Fill every layer's gradients from the gradient of the logits."""
-        delta = buffers.logits_t  # (..., B, K)
+        delta = buffers.residual_t  # (..., B, K)
         for i in range(len(self.layers) - 1, -1, -1):
             layer = self.layers[i]
-            # One product, with the penalty's share of the gradient on top.
-            self._addmm(
-                layer.weight, buffers.delta_t[i], inputs[i], beta=penalty, out=layer.weight_grad
-            )
+            self._mm(buffers.delta_t[i], inputs[i], out=layer.weight_grad)
             torch.sum(delta, -2, out=layer.bias_grad)
             if i == 0:
                 return
@@ -268,10 +265,6 @@ class DenseStep:
 def _column(alpha: float | Tensor) -> float | Tensor:
     """Return `alpha` so that it broadcasts with (..., 1)."""
     return alpha.unsqueeze(-1) if isinstance(alpha, Tensor) else alpha
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return torch.cat(tuple(parts), -1)
 
 
 def make_dense_step(

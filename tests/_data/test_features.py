@@ -48,7 +48,7 @@ def test_the_number_of_features_is_recorded_and_demanded(wrap):
     estimator = Anything()
     check_features(estimator, wrap(np.ones((3, 2))), reset=True)
     assert estimator.n_features_in_ == 2
-    with pytest.raises(ValueError, match="3 features.* 2 features"):
+    with pytest.raises(ValueError, match=r"3 features.* 2 features"):
         check_features(estimator, wrap(np.ones((3, 3))), reset=False)
 
 
