@@ -75,7 +75,7 @@ def _sklearn(X: np.ndarray, y: np.ndarray, hidden: Sequence[int], epochs: int) -
         ((64, 32, 16), {"scikit-learn": 2.8, "skorch": 7, "tutorial loop": 5, "limit": 0.33}),
         ((256, 256), {"scikit-learn": 2, "skorch": 2.2, "tutorial loop": 2, "limit": 0.65}),
     ],
-    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else "",
+    ids=["100", "64-32-16", "256-256"],
 )
 def test_digits(run_race, size, threads, hidden, targets):
     X, y = digits()

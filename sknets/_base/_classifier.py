@@ -150,6 +150,10 @@ class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self.__dict__.update(before, **kept)
             raise
 
+    def _flatten(self, X: Any, *, reset: bool) -> Any:
+        """Return X with one row a sample; images are flattened here, without a copy."""
+        return X
+
     # -- for prediction --------------------------------------------------------------------------
 
     def _logits(self, X: Any) -> torch.Tensor:
@@ -159,6 +163,7 @@ class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _checked_logits(self, X: Any, method: str) -> tuple[torch.Tensor, Namespace]:
         """Check X against the fit and return its logits and where outputs go."""
         check_is_fitted(self)
+        X = self._flatten(X, reset=False)
         namespace = namespace_of(X)
         if get_config()["array_api_dispatch"] and namespace.name != self._namespace.name:
             raise ValueError(

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sknets._base._classifier import BaseClassifier, ProbabilisticMixin, TrainingData
@@ -49,10 +48,6 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
     def _engine_module(self, module: nn.Module) -> nn.Module:
         """Return what the engine runs on flat rows; the module itself if it takes them."""
         return module
-
-    def _flatten(self, X: Any, *, reset: bool) -> Any:
-        """Return X with one row a sample; images are flattened here, without a copy."""
-        return X
 
     def _n_logits(self, module: nn.Module, codec: LabelCodec) -> int:
         """Return the number of logits that the module gives."""
@@ -273,10 +268,6 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         return hasattr(self, "module_")
 
     # -- prediction ------------------------------------------------------------------------------
-
-    def _checked_logits(self, X: Any, method: str) -> Any:
-        check_is_fitted(self)
-        return super()._checked_logits(self._flatten(X, reset=False), method)
 
     def _logits(self, X: Any) -> torch.Tensor:
         parameter = next(self.module_.parameters())

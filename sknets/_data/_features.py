@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn import config_context
+from sklearn import config_context, get_config
 from sklearn.utils.validation import validate_data
 
 from sknets._data._namespace import as_numpy
@@ -28,9 +28,13 @@ def check_features(estimator: Any, X: Any, *, reset: bool) -> Any:
         _check_tensor(estimator, X)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         return X.detach()
-    X = as_numpy(X)
-    with config_context(array_api_dispatch=False):
-        X = validate_data(estimator, X, accept_sparse="csr", dtype="numeric", reset=reset)
+    rules: dict[str, Any] = {"accept_sparse": "csr", "dtype": "numeric", "reset": reset}
+    if get_config()["array_api_dispatch"]:
+        X = as_numpy(X)
+        with config_context(array_api_dispatch=False):
+            X = validate_data(estimator, X, **rules)
+    else:
+        X = validate_data(estimator, X, **rules)
     if X.dtype.kind not in "biuf":
         raise ValueError(f"X must hold real numbers, got an array of dtype {X.dtype}.")
     return X

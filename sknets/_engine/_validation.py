@@ -12,6 +12,10 @@ from sknets._data import Rows
 from sknets._nn import Loss
 
 
+# Too few to be worth a look at the module.
+_FEW_ROWS = 16
+
+
 def logits_in_blocks(
     module: nn.Module, rows: Rows, *, autocast: torch.dtype | None = None
 ) -> Iterator[tuple[int, int, Tensor]]:
@@ -19,23 +23,31 @@ def logits_in_blocks(
 
     The module is left in the mode, training or evaluation, in which it was found.
     """
-    # A net's inner tensors may be many times as wide as its rows.
-    n_weights = max((p.numel() for p in module.parameters()), default=1)
-    n_bytes = _widest(module, rows.n_features) * rows.dtype.itemsize
-    block = min(rows.block_rows, max(256, 2**25 // max(1, n_weights)), max(1, 2**26 // n_bytes))
+    block = rows.n if rows.n <= _FEW_ROWS else _rows_of_a_block(module, rows)
     was_training = module.training
-    module.eval()
+    if was_training:
+        module.eval()
     try:
         for start in range(0, rows.n, block):
             stop = min(start + block, rows.n)
             with torch.no_grad():
-                with torch.autocast(
-                    rows.device.type, autocast or torch.bfloat16, enabled=autocast is not None
-                ):
-                    logits = module(rows.slice(start, stop))
+                x = rows.slice(start, stop)
+                if autocast is None:
+                    logits = module(x)
+                else:
+                    with torch.autocast(x.device.type, autocast):
+                        logits = module(x)
                 yield start, stop, logits.to(rows.dtype)
     finally:
-        module.train(was_training)
+        if was_training:
+            module.train()
+
+
+def _rows_of_a_block(module: nn.Module, rows: Rows) -> int:
+    """Return how many rows to run at once: a net may be many times as wide inside as its rows."""
+    n_weights = max((p.numel() for p in module.parameters()), default=1)
+    n_bytes = _widest(module, rows.n_features) * rows.dtype.itemsize
+    return min(rows.block_rows, max(256, 2**25 // max(1, n_weights)), max(1, 2**26 // n_bytes))
 
 
 @dataclass

@@ -113,10 +113,10 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     Notes
     -----
     Rows are taken in blocks. The scores of a block are one product; a mistake then shifts the
-    scores of the rows behind it by a row of the block's Gram matrix. So many features and rows are
-    trained on faster than in scikit-learn's compiled loop, and a thousand rows of a few dozen
-    features more slowly. With ``shuffle=False`` the weights are scikit-learn's up to rounding;
-    with ``shuffle=True`` all classes see the same order, where scikit-learn draws one for each.
+    scores of the rows behind it by a row of the block's Gram matrix. This pays where rows have
+    hundreds of features; with a few dozen, scikit-learn's compiled loop is faster. With
+    ``shuffle=False`` the weights are scikit-learn's up to rounding; with ``shuffle=True`` all
+    classes see the same order, where scikit-learn draws one for each.
 
     With `early_stopping` and an L2 part in the penalty, the validation score is that of the weights
     as they are; scikit-learn's leaves out how much they have shrunk.

@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import scale
+from skorch.callbacks import Callback
 
 from sknets.neural_network import CNNClassifier, MLPClassifier, NetClassifier
 from tests.common._estimators import each_estimator, fresh
@@ -123,6 +124,7 @@ def global_state():
         "torch": torch.get_rng_state().numpy().tobytes(),
         "python": random.getstate(),
         "threads": torch.get_num_threads(),
+        "mkl threads": mkl_threads(),
         "interop threads": torch.get_num_interop_threads(),
         "dtype": torch.get_default_dtype(),
         "grad": torch.is_grad_enabled(),
@@ -161,6 +163,29 @@ def test_global_state_is_as_it_was(estimator, random_state, iris):
     if hasattr(fitted, "partial_fit"):
         fitted.partial_fit(X, y)
     assert global_state() == before
+
+
+class Threads(Callback):
+    """Notes torch's and MKL's number of threads while a fit runs."""
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n_torch, self.mkl = torch.get_num_threads(), mkl_threads()
+
+
+def mkl_threads():
+    return [line for line in torch.__config__.parallel_info().splitlines() if "mkl_get" in line]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_small_net_is_fitted_on_one_thread(iris):
+    before = mkl_threads()
+    threads = Threads()
+    MLPClassifier((4,), max_iter=1, n_iter_no_change=1, callbacks=[threads]).partial_fit(
+        *iris, classes=[0, 1, 2]
+    )
+    assert threads.n_torch == 1
+    assert threads.mkl == [line.replace("2", "1") for line in before]
+    assert mkl_threads() == before
 
 
 @pytest.mark.usefixtures("two_threads")
