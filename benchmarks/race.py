@@ -139,7 +139,7 @@ def race(
             rounds=rounds,
             warmup_rounds=int(warmup),
         )
-    outcome = _outcome(watch, contenders, rounds)
+        outcome = _outcome(watch, contenders, rounds)
     benchmark.extra_info["medians_s"] = {name: outcome.median(name) for name in outcome.seconds}
     if agreement is not None:
         benchmark.extra_info["quality"] = {"measure": agreement.measure, **outcome.quality}

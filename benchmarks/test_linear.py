@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sklearn.linear_model
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
@@ -52,17 +53,27 @@ def _objective(X: np.ndarray, y: np.ndarray) -> Callable[[Any], float]:
     return quality
 
 
-def _training_accuracy(X: np.ndarray, y: np.ndarray) -> Callable[[Any], float]:
-    return lambda clf: clf.score(X, y)
+def _mean_accuracy(X: np.ndarray, y: np.ndarray, n_seeds: int) -> Callable[[Any], float]:
+    """Return a function from an estimator to its training accuracy, over shuffles.
+
+    A perceptron's last weights are better or worse by several percent with every shuffle.
+    """
+
+    def quality(clf: Any) -> float:
+        seeds = range(n_seeds)
+        fits = [clone(clf).set_params(random_state=seed).fit(X, y) for seed in seeds]
+        return float(np.mean([fit.score(X, y) for fit in fits]))
+
+    return quality
 
 
 def test_perceptron_mnist(run_race, size):
     X, y = mnist(size(20_000, 1_000))
     run_race(
         f"Perceptron MNIST {len(X)}×784, 5 epochs, n_jobs=None, float32",
-        _pair("Perceptron", X, y, _training_accuracy(X, y), max_iter=5, tol=None),
+        _pair("Perceptron", X, y, _mean_accuracy(X, y, 5), max_iter=5, tol=None),
         rounds=5,
-        agreement=Agreement("training accuracy", abs=0.03),
+        agreement=Agreement("training accuracy over five shuffles", abs=0.03),
         targets={"scikit-learn": 3.5},
     )
 
@@ -72,10 +83,9 @@ def test_perceptron_small(run_race, size, name, target):
     X, y = digits() if name == "digits" else load_iris(return_X_y=True)
     run_race(
         f"Perceptron {name} {X.shape[0]}×{X.shape[1]}, default parameters",
-        _pair("Perceptron", X, y, _training_accuracy(X, y), calls=size(5, 1)),
+        _pair("Perceptron", X, y, _mean_accuracy(X, y, 20), calls=size(5, 1)),
         rounds=7,
-        # On iris, whose classes no planes separate, one epoch more or less is many rows.
-        agreement=Agreement("training accuracy", abs=0.05 if name == "digits" else 0.35),
+        agreement=Agreement("training accuracy over twenty shuffles", abs=0.05),
         targets={"scikit-learn": target},
     )
 

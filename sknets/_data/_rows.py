@@ -16,6 +16,22 @@ Index = torch.Tensor | np.ndarray
 _BLOCK_BYTES = 2**25
 
 
+# Products round differently by where in memory their operands lie, up to this many bytes.
+_ALIGNMENT = 64
+
+# An X in memory of at most so many bytes is copied once to where it is aligned; a larger one a
+# block at a time.
+_COPY_BYTES = 2**28
+
+
+def _steady(part: torch.Tensor) -> torch.Tensor:
+    """Return rows laid out so that products of equal rows have equal bits, wherever X came from."""
+    part = part.contiguous()
+    if part.device.type == "cpu" and part.data_ptr() % _ALIGNMENT:
+        return part.clone()
+    return part
+
+
 class Rows:
     """The rows of a 2-D X, given out as dense tensors of one dtype on one device.
 
@@ -47,7 +63,8 @@ class Rows:
     @property
     def block_rows(self) -> int:
         """How many rows to ask for at once where any number would do."""
-        return max(1, _BLOCK_BYTES // max(1, self.n_features * self.dtype.itemsize))
+        rows = max(1, _BLOCK_BYTES // max(1, self.n_features * self.dtype.itemsize))
+        return rows if rows < _ALIGNMENT else rows - rows % _ALIGNMENT
 
     def take(self, index: Index) -> torch.Tensor:
         """Return the rows numbered `index`, shape (len(index), n_features)."""
@@ -74,8 +91,8 @@ class DenseRows(Rows):
         return self.data.index_select(0, where).to(self.device, self.dtype)
 
     def slice(self, start: int, stop: int) -> torch.Tensor:
-        """Return rows `start` to `stop`; a view where dtype and device already fit."""
-        return self.data[start:stop].to(self.device, self.dtype)
+        """Return rows `start` to `stop`; a view where dtype, device and alignment already fit."""
+        return _steady(self.data[start:stop].to(self.device, self.dtype))
 
 
 class ArrayRows(Rows):
@@ -94,7 +111,9 @@ class ArrayRows(Rows):
         return self._convert(self.array[start:stop])
 
     def _convert(self, part: np.ndarray) -> torch.Tensor:
-        return as_tensor_view(part).to(self.device, self.dtype)
+        rows = torch.empty(part.shape, dtype=self.dtype)  # torch's own memory is aligned
+        rows.numpy()[...] = part
+        return rows.to(self.device)
 
 
 class SparseRows(Rows):
@@ -115,7 +134,12 @@ class SparseRows(Rows):
         return self._densify(self.csr[start:stop])
 
     def _densify(self, part: Any) -> torch.Tensor:
-        return torch.from_numpy(part.toarray()).to(self.device, self.dtype)
+        if part.dtype not in (np.float32, np.float64):
+            return _steady(torch.from_numpy(part.toarray()).to(self.device, self.dtype))
+        kind = torch.float32 if part.dtype == np.float32 else torch.float64
+        rows = torch.empty(part.shape, dtype=kind)  # torch's own memory is aligned
+        part.toarray(out=rows.numpy())
+        return rows.to(self.device, self.dtype)
 
 
 class SubsetRows(Rows):
@@ -138,7 +162,7 @@ class SubsetRows(Rows):
 def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device) -> Rows:
     """Return the rows of a checked X.
 
-    A dense X in memory is brought to `dtype` once. A memory map stays on disk and is converted a
+    A dense X in memory is brought to `dtype` and into line once. A memory map stays on disk and is converted a
     block at a time. On an accelerator X goes there once, whole, if it takes at most half of the
     free memory.
     """
@@ -153,6 +177,7 @@ def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device) -> Rows:
         data = data.to(device, dtype) if fits else data
     elif not on_disk:
         data = data.to(dtype)
+        data = _steady(data) if data.nbytes <= _COPY_BYTES else data
     return DenseRows(data, dtype=dtype, device=device)
 
 

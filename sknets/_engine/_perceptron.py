@@ -81,7 +81,8 @@ class PerceptronLoop:
         self.validation = validation
         self.hooks = hooks or Hooks()
         self._random_state = random_state
-        self._order = np.arange(task.rows.n) if settings.shuffle else None
+        self._permutation: Array | None = None
+        self._order: Array = np.empty(0, np.intp)
         n_classes = settings.class_steps.shape[1]
         self._dtype = np.dtype(str(task.rows.dtype).removeprefix("torch."))
         is_positive = task.positive[:, None] == np.arange(n_classes)
@@ -154,9 +155,13 @@ class PerceptronLoop:
         self._truncated = state
 
     def _next_order(self) -> Array | None:
-        """Shuffle the order of the last epoch, as scikit-learn does; None is that of the rows."""
-        if self._order is not None:
-            self._order = self._random_state.permutation(self._order)
+        """Permute the last order by the fit's one permutation, as scikit-learn does."""
+        if not self.settings.shuffle:
+            return None
+        if self._permutation is None:
+            self._permutation = self._random_state.permutation(self.task.rows.n)
+            self._order = np.arange(self.task.rows.n)
+        self._order = self._order[self._permutation]
         return self._order
 
     def _pass_by_gram(self, learning: Array, order: Array | None) -> tuple:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from sknets._data import Rows
 from sknets._nn import Loss
 
-
 # Too few to be worth a look at the module.
 _FEW_ROWS = 16
 

@@ -53,7 +53,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
         An epoch counts as better if a class's mean loss (and penalty) fell by more than this; None
         trains all epochs.
     shuffle : bool, default=True
-        Whether to take the rows in a new order in every epoch.
+        Whether to permute the order of the rows in every epoch.
     verbose : int, default=0
         Whether to print a line an epoch.
     eta0 : float, default=1.0

@@ -66,11 +66,26 @@ def test_a_subset_numbers_its_own_rows(kind, tmp_path):
     assert_array_equal(subset.slice(1, 3), X[[1, 4]])
 
 
-@pytest.mark.parametrize("kind", ["array", "tensor", "memory map", "fortran"])
-def test_memory_that_fits_is_shared(kind, tmp_path):
-    given = KINDS[kind](tmp_path)
-    part = make_rows(given, dtype=torch.float64, device=CPU).slice(1, 3)
-    assert np.shares_memory(part.numpy(), np.asarray(given))
+def aligned_array(shape):
+    return torch.zeros(shape, dtype=torch.float64).numpy()  # torch allocates at 64 bytes
+
+
+def test_aligned_memory_is_shared(tmp_path):
+    array = aligned_array((128, 8))
+    on_disk = np.memmap(tmp_path / "x", dtype=np.float64, shape=(128, 8), mode="w+")
+    for given in (array, torch.from_numpy(array), on_disk):
+        part = make_rows(given, dtype=torch.float64, device=CPU).slice(64, 128)
+        assert np.shares_memory(part.numpy(), np.asarray(given))
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_lie_alike_wherever_x_came_from(offset, order):
+    flat = aligned_array(128 * 8 + 8)[offset : offset + 128 * 8]
+    rows = make_rows(flat.reshape(128, 8, order=order), dtype=torch.float64, device=CPU)
+    for part in (rows.slice(0, 64), rows.slice(3, 9), rows.take(np.arange(5))):
+        assert part.data_ptr() % 64 == 0
+        assert part.is_contiguous()
 
 
 def test_read_only_memory_is_viewed_without_a_warning():

@@ -14,11 +14,20 @@ from tests.common._estimators import small_net
 LOGISTIC_SOLVERS = ("lbfgs", "newton-cg", "newton-cholesky", "proximal-newton", "adam", "sgd")
 NETWORK_SOLVERS = ("adam", "sgd", "lbfgs")
 
+_QUICK = {"learning_rate_init": 0.05, "max_iter": 50}
+
 ESTIMATORS = [
     Perceptron(),
     *(LogisticRegression(solver=solver) for solver in LOGISTIC_SOLVERS),
     *(MLPClassifier(solver=solver) for solver in NETWORK_SOLVERS),
-    *(CNNClassifier(solver=solver) for solver in NETWORK_SOLVERS),
+    CNNClassifier(),
+    # The same code with less to compute.
+    CNNClassifier((4,), hidden_layer_sizes=(8,), solver="sgd", **_QUICK),
+    CNNClassifier((4,), hidden_layer_sizes=(8,), solver="lbfgs"),
+    NetClassifier(small_net, solver="adam", **_QUICK),
+]
+SLOW_ESTIMATORS = [
+    *(CNNClassifier(solver=solver) for solver in ("sgd", "lbfgs")),
     *(NetClassifier(small_net, solver=solver) for solver in NETWORK_SOLVERS),
 ]
 
@@ -42,14 +51,25 @@ def uses_cuda(check):
     return any("cuda" in str(value) for value in check.keywords.values())
 
 
+def run_check(estimator, check):
+    if uses_cuda(check) and not torch.cuda.is_available():
+        pytest.skip("scikit-learn's check makes CUDA tensors, and this machine has no GPU")
+    check(estimator)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
     ESTIMATORS, expected_failed_checks=expected_failed_checks, xfail_strict=True
 )
 def test_check_of_scikit_learn(estimator, check):
-    if uses_cuda(check) and not torch.cuda.is_available():
-        pytest.skip("scikit-learn's check makes CUDA tensors, and this machine has no GPU")
-    check(estimator)
+    run_check(estimator, check)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks(SLOW_ESTIMATORS)
+def test_check_of_scikit_learn_on_slower_estimators(estimator, check):
+    run_check(estimator, check)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
