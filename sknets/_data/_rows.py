@@ -91,7 +91,7 @@ class DenseRows(Rows):
         return self.data.index_select(0, where).to(self.device, self.dtype)
 
     def slice(self, start: int, stop: int) -> torch.Tensor:
-        """Return rows `start` to `stop`; a view where dtype, device and alignment already fit."""
+        """Return rows `start` to `stop`; a view where dtype, device and place already fit."""
         return _steady(self.data[start:stop].to(self.device, self.dtype))
 
 
@@ -162,9 +162,9 @@ class SubsetRows(Rows):
 def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device) -> Rows:
     """Return the rows of a checked X.
 
-    A dense X in memory is brought to `dtype` and into line once. A memory map stays on disk and is converted a
-    block at a time. On an accelerator X goes there once, whole, if it takes at most half of the
-    free memory.
+    A dense X in memory is brought to `dtype` and into line once. A memory map stays on disk and
+    is converted a block at a time. On an accelerator X goes there once, whole, if it takes at
+    most half of the free memory.
     """
     if sparse.issparse(X):
         return SparseRows(X, dtype=dtype, device=device)
