@@ -23,7 +23,7 @@ ESTIMATORS = [
     CNNClassifier(),
     # The same code with less to compute.
     CNNClassifier((4,), hidden_layer_sizes=(8,), solver="sgd", **_QUICK),
-    CNNClassifier((4,), hidden_layer_sizes=(8,), solver="lbfgs", max_iter=40),
+    CNNClassifier((4,), hidden_layer_sizes=(8,), solver="lbfgs", tol=1e-2),
     NetClassifier(small_net, solver="adam", **_QUICK),
 ]
 SLOW_ESTIMATORS = [
