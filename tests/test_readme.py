@@ -21,6 +21,9 @@ def test_code_blocks_run(capsys, tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), names)
     accuracy = float(capsys.readouterr().out.splitlines()[0])
     assert accuracy > 0.95
+    # Rows that are said to be images are convolved as images, not as signals of eight channels.
+    assert names["cnn"].input_shape_ == (1, 8, 8)
+    assert names["cnn"].best_validation_score_ > 0.95
 
 
 def test_import_change_is_the_whole_change():
