@@ -12,10 +12,10 @@ import torch
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sknets._core import Precision, resolve_device, resolve_precision
+from sknets._core._sklearn import StrOptions
 from sknets._data import (
     LabelCodec,
     Namespace,

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
@@ -16,7 +15,7 @@ from sknets._base._hooks import fit_hooks
 from sknets._base._training import Trained, train_by_epochs, train_full_batch
 from sknets._base._training_parameters import check_settings, has_epochs
 from sknets._core import is_present, make_random_state
-from sknets._core._sklearn import check_partial_fit_first_call
+from sknets._core._sklearn import check_partial_fit_first_call, fit_context
 from sknets._data import LabelCodec, make_rows
 from sknets._engine import Progress, logits_in_blocks
 
@@ -60,7 +59,7 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
 
     # -- fit -------------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: Any,
@@ -112,7 +111,7 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
             return self._fit(X, y, sample_weight, validation=validation)
 
     @available_if(has_epochs)
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Train for one epoch over X and y, going on from the weights so far.
 

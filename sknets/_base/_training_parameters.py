@@ -6,9 +6,9 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from sknets._base._classifier import DEVICE_CONSTRAINTS
+from sknets._core._sklearn import Interval, Options, StrOptions
 from sknets._nn import OPTIMISERS
 
 TRAINING_CONSTRAINTS: dict[str, list] = {

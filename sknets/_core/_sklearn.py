@@ -1,15 +1,38 @@
 """The only door to scikit-learn's private names; each is here with the reason we need it."""
 
+# Validates parameters before a fit and tears callbacks down after it, as every estimator does.
+from sklearn.base import _fit_context as fit_context
+
 # What scikit-learn's searches have in common.
 from sklearn.model_selection._search import BaseSearchCV
+
+# Rows of anything that scikit-learn can index: arrays, frames, lists, sparse matrices.
+from sklearn.utils import _safe_indexing as safe_indexing
 
 # Namespaces and devices of Array API inputs.
 from sklearn.utils._array_api import get_namespace_and_device, move_to
 
-# Values that a parameter takes without being named among its options in error messages.
-from sklearn.utils._param_validation import Hidden
+# The rules that ``_parameter_constraints`` are written in; `Hidden` ones are not named in errors.
+from sklearn.utils._param_validation import Hidden, Interval, Options, StrOptions
 
 # The rules of scikit-learn for y and for weights, with its error messages.
 from sklearn.utils.multiclass import _check_partial_fit_first_call as check_partial_fit_first_call
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight_shape
 from sklearn.utils.validation import _check_y as check_y
+from sklearn.utils.validation import _num_samples as num_samples
+
+__all__ = [
+    "BaseSearchCV",
+    "Hidden",
+    "Interval",
+    "Options",
+    "StrOptions",
+    "check_partial_fit_first_call",
+    "check_sample_weight_shape",
+    "check_y",
+    "fit_context",
+    "get_namespace_and_device",
+    "move_to",
+    "num_samples",
+    "safe_indexing",
+]

@@ -11,13 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from sknets._base import DEVICE_CONSTRAINTS, BaseClassifier, ProbabilisticMixin, TrainingData
 from sknets._base._hooks import fit_hooks
-from sknets._core._sklearn import Hidden
+from sknets._core._sklearn import Hidden, Interval, StrOptions, fit_context
 from sknets._data import as_numpy
 from sknets._engine import Progress
 from sknets.linear_model._linear_prediction import LinearPredictionMixin
@@ -229,7 +227,7 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         self.shuffle = shuffle
         self.n_iter_no_change = n_iter_no_change
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Fit the coefficients to X and y.
 

@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 
 from sknets._base import DEVICE_CONSTRAINTS, BaseClassifier, TrainingData
 from sknets._base._hooks import fit_hooks
 from sknets._core import make_random_state
-from sknets._core._sklearn import check_partial_fit_first_call
+from sknets._core._sklearn import Interval, StrOptions, check_partial_fit_first_call, fit_context
 from sknets._data import SubsetRows, as_numpy
 from sknets._engine._perceptron import PerceptronLoop
 from sknets._engine._perceptron_task import PerceptronResult, PerceptronSettings, PerceptronTask
@@ -200,7 +198,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
         self.device = device
         self.precision = precision
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: Any,
@@ -253,7 +251,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
             )
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Pass once over X and y, going on from the weights so far.
 

@@ -12,10 +12,10 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
 from sknets._base import StackedFit, fit_stacks, same_classes, why_not_stacked
+from sknets._core._sklearn import safe_indexing
 from sknets._data import is_memory_mapped
 
 
@@ -148,11 +148,11 @@ def _fit_alone(
     """Fit one candidate on one fold, as scikit-learn does."""
     started = perf_counter()
     given = {
-        name: _safe_indexing(value, train) if _is_per_row(value, X) else value
+        name: safe_indexing(value, train) if _is_per_row(value, X) else value
         for name, value in fit_params.items()
     }
     try:
-        estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **given)
+        estimator.fit(safe_indexing(X, train), safe_indexing(y, train), **given)
     except Exception as error:
         return estimator, error, perf_counter() - started
     return estimator, None, perf_counter() - started
@@ -220,9 +220,9 @@ class _Preparation:
             started = perf_counter()
             train = plan.splits[fold][0]
             head = clone(plan.fits[keys[0]].estimator[:-1])
-            y = _safe_indexing(plan.y, train)
+            y = safe_indexing(plan.y, train)
             try:
-                part = head.fit_transform(_safe_indexing(plan.X, train), y)
+                part = head.fit_transform(safe_indexing(plan.X, train), y)
             except Exception as error:  # the candidates of this fold fail, as they would alone
                 for key in keys:
                     if key[1] == fold:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import _fit_context, is_classifier
+from sklearn.base import is_classifier
 from sklearn.model_selection import (
     GridSearchCV,
     ParameterGrid,
@@ -20,11 +20,16 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     check_cv,
 )
-from sklearn.utils import _safe_indexing, indexable
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _num_samples
+from sklearn.utils import indexable
 
-from sknets._core._sklearn import BaseSearchCV
+from sknets._core._sklearn import (
+    BaseSearchCV,
+    Interval,
+    StrOptions,
+    fit_context,
+    num_samples,
+    safe_indexing,
+)
 from sknets.model_selection._plan import Plan, last_step
 from sknets.model_selection._stand_in import StandIn
 
@@ -58,7 +63,7 @@ class _Vectorized:
     def _list_candidates(self) -> Iterable[dict]:
         raise NotImplementedError
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
         """Run fit with all sets of parameters.
 
@@ -98,7 +103,7 @@ class _Vectorized:
         )
         if getattr(self, "_skl_callbacks", None):
             search.set_callbacks(*self._skl_callbacks)
-        n_rows = _num_samples(X)
+        n_rows = num_samples(X)
         search.fit(np.arange(n_rows)[:, None], y, **params)
         self._take_over(search, plan)
         return self
@@ -165,7 +170,7 @@ class _OverRows:
         return "sample_weight" in signature(self.scorer).parameters
 
     def __call__(self, stand_in: StandIn, rows: np.ndarray, *args: Any, **params: Any) -> Any:
-        X = _safe_indexing(self.plan.X, rows[:, 0])
+        X = safe_indexing(self.plan.X, rows[:, 0])
         return self.scorer(stand_in.fitted_, X, *args, **params)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 
+from sknets._core._sklearn import safe_indexing
 from sknets.model_selection._plan import Plan
 
 
@@ -65,7 +65,7 @@ class StandIn(CallbackSupportMixin, BaseEstimator):
         return self
 
     def _ask(self, method: str, rows: np.ndarray, *args: Any, **params: Any) -> Any:
-        X = _safe_indexing(self.plan.X, rows[:, 0])
+        X = safe_indexing(self.plan.X, rows[:, 0])
         return getattr(self.fitted_, method)(X, *args, **params)
 
     def score(

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
 from sknets._core import SeededRandom
+from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
 from sknets._nn import ACTIVATIONS, MLP, NORMALIZATIONS, init_glorot_uniform_
 
