@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sknets._core import limit_threads
 from sknets._engine._epochs import Hooks
-from sknets._engine._perceptron_block import Coupling, correct_block
+from sknets._engine._perceptron_block import Coupling, correct_block, follow_rows
 from sknets._engine._perceptron_task import (
     PerceptronResult,
     PerceptronSettings,
@@ -35,6 +35,9 @@ _WORTH_THREADS = 5e7
 
 # Numbers gathered from X at once: small blocks of few features are cut from one larger piece.
 _GATHERED = 2**17
+
+# Up to this many rows and features each class is followed alone, without inner products of rows.
+_FEW_ROWS, _FEW_FEATURES = 4096, 128
 
 
 @dataclass
@@ -97,12 +100,13 @@ class PerceptronLoop:
         size = settings.block_rows or (64 if task.rows.n_features > 256 else 128)
         self._size = min(size, task.rows.n)
         self._truncated: list[TruncatedWeights] | None = None
+        self._few_rows = self._rows_if_few()
         if settings.payment > 0:
             coef = start.coef.cpu().numpy()
             self._truncated = [
                 TruncatedWeights.start(w, b) for w, b in zip(coef, start.intercept, strict=True)
             ]
-        else:
+        elif self._few_rows is None:
             self._coupling = Coupling(
                 self._size, settings.shrinkage, settings.intercept_step, self._dtype
             )
@@ -148,7 +152,10 @@ class PerceptronLoop:
         order = self._next_order()
         # Overflow is looked for once an epoch; infinities are used as marks in every block.
         with np.errstate(invalid="ignore", over="ignore"):
-            pass_over = self._pass_by_gram if self._truncated is None else self._pass_by_runs
+            if self._truncated is not None:
+                pass_over = self._pass_by_runs
+            else:
+                pass_over = self._pass_by_gram if self._few_rows is None else self._pass_by_class
             coef, intercept, done, state = pass_over(learning, order)
         self._check_finite(coef, intercept)
         self.result = self._end_epoch(learning, coef, intercept, done, started)
@@ -164,6 +171,29 @@ class PerceptronLoop:
         self._order = self._order[self._permutation]
         return self._order
 
+    def _rows_if_few(self) -> Array | None:
+        """Return all rows (n, F + 1), with what the intercept sees, if they are few and short."""
+        rows, settings = self.task.rows, self.settings
+        few = rows.n <= _FEW_ROWS and rows.n_features <= _FEW_FEATURES
+        if not few or settings.alpha or settings.block_rows or rows.device.type != "cpu":
+            return None
+        intercept = np.full((rows.n, 1), settings.intercept_step**0.5, self._dtype)
+        return np.hstack([rows.slice(0, rows.n).numpy(), intercept])
+
+    def _pass_by_class(self, learning: Array, order: Array | None) -> tuple:
+        """Pass over few rows class by class; the intercept is the weight of a last feature."""
+        assert self._few_rows is not None
+        where: Any = slice(None) if order is None else order
+        rows, label = self._few_rows[where], self.task.target[where]
+        signs, steps = self._signs[learning][:, label], self._steps[learning][:, label]
+        if self.task.sample_weight is not None:
+            steps = steps * self.task.sample_weight[where]
+        scale = self.settings.intercept_step**0.5
+        coef = self.result.coef.numpy()[learning]
+        intercept = self.result.intercept[learning]
+        last = intercept / scale if scale else intercept
+        weights = np.hstack([coef, last[:, None]])
+        ...
     def _pass_by_gram(self, learning: Array, order: Array | None) -> tuple:
         """Pass over the rows in blocks, all classes at once."""
         coupling = self._coupling

@@ -256,19 +256,20 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
             data = self._check_logistic_data(X, y, sample_weight)
             start = self._start(data)
             self._remember(data)
-            fitted = {"classes_": self.classes_, **self._exported(data, start)}
-            hooks = fit_hooks(self, X, y, sample_weight, lambda: fitted)
+            latest = start
+
+            def keep(params: np.ndarray) -> None:
+                nonlocal latest
+                latest = params
+
+            def fitted() -> dict[str, Any]:
+                return {"classes_": self.classes_, **self._exported(data, latest)}
+
+            hooks = fit_hooks(self, X, y, sample_weight, fitted)
             progress = Progress()
             fit = fit_mini_batch if self.solver in _MINI_BATCH else fit_full_batch
-            n_iter = fit(
-                self,
-                data,
-                start,
-                progress,
-                hooks,
-                lambda params: fitted.update(self._exported(data, params)),
-            )
-            self._set_fitted(fitted, data, progress, n_iter)
+            n_iter = fit(self, data, start, progress, hooks, keep)
+            self._set_fitted(fitted(), data, progress, n_iter)
         return self
 
     # -- before the fit --------------------------------------------------------------------------

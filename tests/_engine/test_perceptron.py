@@ -82,7 +82,7 @@ PENALTIES = {
 }
 
 
-@pytest.mark.parametrize("block_rows", [1, 7, 64, 200])
+@pytest.mark.parametrize("block_rows", [1, 7, 64, 200, None])
 @pytest.mark.parametrize("n_classes", [2, 4])
 @pytest.mark.parametrize("penalty", list(PENALTIES))
 def test_blocks_of_any_size_equal_row_by_row(penalty, n_classes, block_rows):

@@ -302,22 +302,35 @@ def test_failed_fit_leaves_the_estimator_as_it_was(cancer, solver):
     assert all(vars(clf)[name] is before[name] for name in before)
 
 
+class InterruptsInTheThirdIteration:
+    """A callback of scikit-learn during which the user presses Ctrl-C."""
+
+    n_begun = 0
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        self.n_begun += context.parent is not None
+        if self.n_begun == 3:
+            raise KeyboardInterrupt
+
+    def on_fit_task_end(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_interrupt_keeps_the_last_whole_iteration(cancer, solver):
-    class Interrupting(LogisticRegression):
-        n_calls = 0
-
-        def _exported(self, data, params):
-            self.n_calls += 1
-            if self.n_calls == 4:
-                raise KeyboardInterrupt
-            return super()._exported(data, params)
-
     X, y = cancer
+    clf = LogisticRegression(solver=solver, tol=1e-10, random_state=0)
+    clf.set_callbacks(InterruptsInTheThirdIteration())
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         with pytest.warns(UserWarning, match="interrupted by user"):
-            clf = Interrupting(solver=solver, tol=1e-10, random_state=0).fit(X, y)
+            clf.fit(X, y)
     assert 2 <= clf.n_iter_[0] <= 3
     assert clf.score(X, y) > 0.9
 
