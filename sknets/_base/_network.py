@@ -273,8 +273,14 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         rows = make_rows(X, dtype=parameter.dtype, device=parameter.device)
         autocast = torch.bfloat16 if self.precision == "bf16" else None
         module = self._engine_module(self.module_)
-        parts = [logits for *_, logits in logits_in_blocks(module, rows, autocast=autocast)]
-        logits = parts[0] if len(parts) == 1 else torch.cat(parts)
+        logits = None
+        for start, stop, part in logits_in_blocks(module, rows, autocast=autocast):
+            if logits is None:
+                # One piece of memory from the start: parts kept between one block of rows and the
+                # next would hold the heap at the size of all blocks together.
+                logits = part if stop == rows.n else part.new_empty((rows.n, *part.shape[1:]))
+            if logits is not part:
+                logits[start:stop] = part
         if self._codec.kind == "binary" and logits.shape[1] == 2:
             return logits[:, 1:] - logits[:, :1]
         return logits
