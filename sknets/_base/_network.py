@@ -273,7 +273,7 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         rows = make_rows(X, dtype=parameter.dtype, device=parameter.device)
         autocast = torch.bfloat16 if self.precision == "bf16" else None
         module = self._engine_module(self.module_)
-        logits = None
+        logits: torch.Tensor | None = None
         for start, stop, part in logits_in_blocks(module, rows, autocast=autocast):
             if logits is None:
                 # One piece of memory from the start: parts kept between one block of rows and the
@@ -281,6 +281,7 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
                 logits = part if stop == rows.n else part.new_empty((rows.n, *part.shape[1:]))
             if logits is not part:
                 logits[start:stop] = part
+        assert logits is not None  # a checked X has rows
         if self._codec.kind == "binary" and logits.shape[1] == 2:
             return logits[:, 1:] - logits[:, :1]
         return logits

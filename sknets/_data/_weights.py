@@ -51,7 +51,7 @@ def combine_weights(
         unknown = set(class_weight) - set(np.asarray(classes).tolist())
         if unknown and getattr(y, "ndim", 1) == 1:
             raise ValueError(
-                f"class_weight must name classes of y, which are {list(classes)}, "
+                f"class_weight must name classes of y, which are {np.asarray(classes).tolist()}, "
                 f"got a weight for {sorted(unknown, key=str)}."
             )
     by_class = compute_sample_weight(class_weight, y)

@@ -177,6 +177,8 @@ class PerceptronLoop:
         few = rows.n <= _FEW_ROWS and rows.n_features <= _FEW_FEATURES
         if not few or settings.alpha or settings.block_rows or rows.device.type != "cpu":
             return None
+        if not settings.intercept_step and self.result.intercept.any():
+            return None  # an intercept that is seen but never learns
         intercept = np.full((rows.n, 1), settings.intercept_step**0.5, self._dtype)
         return np.hstack([rows.slice(0, rows.n).numpy(), intercept])
 
@@ -185,15 +187,21 @@ class PerceptronLoop:
         assert self._few_rows is not None
         where: Any = slice(None) if order is None else order
         rows, label = self._few_rows[where], self.task.target[where]
-        signs, steps = self._signs[learning][:, label], self._steps[learning][:, label]
+        signs = self._signs[learning].take(label, axis=1)
+        steps = self._steps[learning].take(label, axis=1)
         if self.task.sample_weight is not None:
             steps = steps * self.task.sample_weight[where]
         scale = self.settings.intercept_step**0.5
-        coef = self.result.coef.numpy()[learning]
-        intercept = self.result.intercept[learning]
-        last = intercept / scale if scale else intercept
-        weights = np.hstack([coef, last[:, None]])
-        ...
+        last = self.result.intercept[learning] / (scale or 1.0)
+        weights = np.hstack([self.result.coef.numpy()[learning], last[:, None]])
+        weights = weights.astype(self._dtype, copy=False)
+        done = _Pass(np.zeros(len(learning)), np.zeros(len(learning)))
+        for i in range(len(learning)):
+            seen = follow_rows(rows, signs[i], steps[i].tolist(), weights[i])
+            done.loss[i] = -sum(seen)
+            done.n_mistakes += len(seen)
+        return torch.from_numpy(weights[:, :-1].copy()), weights[:, -1] * scale, done, None
+
     def _pass_by_gram(self, learning: Array, order: Array | None) -> tuple:
         """Pass over the rows in blocks, all classes at once."""
         coupling = self._coupling
