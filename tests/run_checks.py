@@ -1,7 +1,7 @@
 """Run every check of the project: `python tests/run_checks.py [--static | pytest's arguments]`.
 
 The one list of checks. Pre-commit, the README's test command and the workflow call this file.
-`--static` leaves the tests out; any other argument goes to pytest.
+`--static` runs no tests but those of the docstrings; any other argument goes to pytest.
 """
 
 import subprocess
@@ -20,8 +20,10 @@ STATIC_CHECKS = {
     "changelog": (*PYTHON, "towncrier", "build", "--draft", "--version", "next"),
     "hooks": (*PYTHON, "pre_commit", "validate-config", ".pre-commit-config.yaml"),
 }
-# numpydoc validation, doctests and the README's code are tests. A worker is one thread
-# (tests/conftest.py).
+# numpydoc validation, doctests and the README's code are tests; the first two are quick enough to
+# come before a commit too.
+DOCSTRINGS = (*PYTHON, "pytest", "-q", "tests/test_docstrings.py", "sknets")
+# A worker is one thread (tests/conftest.py).
 TESTS = (*PYTHON, "pytest", "-n", "2")
 
 
@@ -42,7 +44,8 @@ def main(arguments: list[str]) -> int:
     if failed:
         print("FAILED:", ", ".join(failed), flush=True)
     if static_only:
-        return bool(failed)
+        print("--- docstrings", flush=True)
+        return bool(failed) or subprocess.run(DOCSTRINGS, cwd=ROOT).returncode
     print("--- tests", flush=True)
     status = subprocess.run([*TESTS, *arguments], cwd=ROOT).returncode
     if failed:  # said again below a long log; without failures pytest's line stays the last

@@ -1,0 +1,126 @@
+"""Grid search with all nets trained together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GridSearchCV, ParameterGrid
+
+from sknets.model_selection._vectorized import STACK_CONSTRAINTS, Vectorized
+
+
+class VectorizedGridSearchCV(Vectorized, GridSearchCV):
+    """Grid search whose nets are trained together, behind scikit-learn's interface.
+
+    The fits of all candidates and folds whose nets have one shape run as one computation with a
+    leading axis; each net has the initial weights, shuffles, dropout masks, validation split and
+    stop that it would have alone, so the results are those of
+    :class:`sklearn.model_selection.GridSearchCV`. What cannot be stacked runs one by one in the
+    same search.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An `MLPClassifier`, a `Pipeline` that ends in one, or any other estimator.
+    param_grid : dict or list of dict
+        Settings to try. Learning rates, penalties, momenta, Adam's constants, dropout rates, class
+        weights, seeds, tolerances and early stopping may differ inside a stack; hidden layers,
+        activation, batch size and solver make stacks of their own.
+    scoring : str, callable, list, tuple or dict, default=None
+        As in `GridSearchCV`.
+    n_jobs : int, default=None
+        Processes for the fits that are not stacked.
+    refit : bool, str or callable, default=True
+        As in `GridSearchCV`.
+    cv : int, cross-validation generator or iterable, default=None
+        As in `GridSearchCV`.
+    verbose : int, default=0
+        As in `GridSearchCV`.
+    pre_dispatch : int or str, default="2*n_jobs"
+        As in `GridSearchCV`; only for a search that cannot be stacked at all.
+    error_score : "raise" or numeric, default=np.nan
+        As in `GridSearchCV`; a net that fails leaves its stack and does not touch the others.
+    return_train_score : bool, default=False
+        As in `GridSearchCV`.
+    max_stack_bytes : int or "auto", default="auto"
+        Memory that a stack may take, in bytes; "auto" is a quarter of what is free.
+
+    Attributes
+    ----------
+    cv_results_ : dict of arrays
+        As in `GridSearchCV`; the fit time of a stacked net is its share of the stack's.
+    best_estimator_ : estimator
+        As in `GridSearchCV`.
+    best_score_ : float
+        As in `GridSearchCV`.
+    best_params_ : dict
+        As in `GridSearchCV`.
+    best_index_ : int
+        As in `GridSearchCV`.
+    scorer_ : function or dict
+        As in `GridSearchCV`.
+    n_splits_ : int
+        Number of folds.
+    refit_time_ : float
+        Seconds of the last fit.
+    multimetric_ : bool
+        Whether there are several scorers.
+    vectorization_ : list
+        For every candidate a list with a line a fold: which stack it ran in, or why in none.
+
+    See Also
+    --------
+    VectorizedRandomizedSearchCV : Samples settings.
+
+    References
+    ----------
+    `sklearn.model_selection.GridSearchCV
+    <https://scikit-learn.org/stable/modules/generated/sklearn.model_selection.GridSearchCV.html>`_
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sknets import MLPClassifier, VectorizedGridSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = MLPClassifier((16,), max_iter=60, tol=1.0, random_state=0, device="cpu")
+    >>> grid = {"learning_rate_init": [0.001, 0.01], "alpha": [1e-4, 1e-2]}
+    >>> search = VectorizedGridSearchCV(net, grid, cv=3).fit(X, y)
+    >>> search.vectorization_[0][0]
+    'stack 1 of 12 nets'
+    """
+
+    _parameter_constraints: dict = {**GridSearchCV._parameter_constraints, **STACK_CONSTRAINTS}
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        max_stack_bytes: int | str = "auto",
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_grid,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.max_stack_bytes = max_stack_bytes
+
+    def _list_candidates(self) -> Iterable[dict]:
+        return ParameterGrid(self.param_grid)
