@@ -8,7 +8,7 @@ from sknets._engine._full_batch import FullBatchResult, minimise
 from sknets._engine._linear_step import LinearStep
 from sknets._engine._logistic_objective import LogisticObjective
 from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
-from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history
+from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
 from sknets._engine._row_blocks import blocks_of_rows
 from sknets._engine._stack import Member, Rate, Stack
 from sknets._engine._step import Step
@@ -39,6 +39,7 @@ __all__ = [
     "make_dense_step",
     "make_history",
     "minimise",
+    "say",
     "train_lbfgs",
     "useful_threads",
 ]

@@ -27,6 +27,7 @@ from sknets._engine._perceptron_task import (
     PerceptronTask,
 )
 from sknets._engine._perceptron_truncated import TruncatedRule, TruncatedWeights
+from sknets._engine._progress import say
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -350,4 +351,4 @@ def _print_epoch(row: dict[str, Any]) -> None:
     line = f"Epoch {row['epoch']}, loss = {row['train_loss']:.8f}, {row['n_mistakes']} mistakes"
     if not np.isnan(row["validation_score"]):
         line += f", validation score = {row['validation_score']:.6f}"
-    print(line)  # noqa: T201 (verbose asks for it)
+    say(line)

@@ -26,6 +26,7 @@ from sknets._engine import (
     Training,
     blocks_of_rows,
     minimise,
+    say,
     useful_threads,
 )
 from sknets._nn import SGD, Adam, make_schedule
@@ -70,7 +71,7 @@ def fit_full_batch(
         nonlocal n_done
         n_done += 1
         if estimator.verbose:
-            print(f"Iteration {n_done}, loss = {loss:.8f}")  # noqa: T201 (verbose asks for it)
+            say(f"Iteration {n_done}, loss = {loss:.8f}")
         keep(params.reshape(start.shape))
         hooks.epoch_begins()
         return hooks.epoch_ends()

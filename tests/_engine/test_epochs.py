@@ -229,6 +229,8 @@ def test_training_is_that_of_a_plain_loop():
 
 def test_buffers_of_the_best_epoch_come_back_too():
     module = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 3)).double()
+    nn.init.eye_(module[1].weight)  # the same course in every run
+    nn.init.zeros_(module[1].bias)
     training = make_training(
         validate=True, early_stopping=True, rate=5.0, max_epochs=12, module=module
     )
