@@ -114,10 +114,11 @@ class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X = check_features(self, X, reset=reset)
         y = check_labels(self, y, multilabel=multilabel)
         check_consistent_length(X, y)
-        if codec is None:
-            known = classes is not None
-            codec = LabelCodec.from_classes(classes, y) if known else LabelCodec.from_labels(y)
-        codec.check_known(y)
+        if codec is None and classes is None:
+            codec = LabelCodec.from_labels(y)
+        else:
+            codec = codec or LabelCodec.from_classes(classes, y)
+            codec.check_known(y)
         weights = check_sample_weight(sample_weight, X.shape[0])
         weights = combine_weights(weights, class_weight, y, codec.classes)
         if device is None:

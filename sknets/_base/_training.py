@@ -87,7 +87,7 @@ def train_by_epochs(
         Of the epochs before.
     """
     flat = FlatParameters(module)
-    optimiser = make_optimiser(estimator.solver, [flat.vector], estimator.get_params(deep=False))
+    optimiser = make_optimiser(estimator.solver, [flat.vector], vars(estimator))
     if optimiser_state is not None and optimiser_state["solver"] == estimator.solver:
         optimiser.load_state_dict(copy.deepcopy(optimiser_state["state"]))
     scheduled = OPTIMISERS[estimator.solver].scheduled

@@ -1,20 +1,39 @@
-"""The number of threads of the calling thread's own work, and nobody else's."""
+"""The number of threads of a piece of work, and nobody else's."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from threadpoolctl import ThreadpoolController
 
 
+class Threads(NamedTuple):
+    """How many threads a piece of work may use at most; None is as many as are set.
+
+    A waiting thread of OpenMP, which torch's kernels run on, holds its core; one of BLAS gives it
+    up. So products gain from a second thread earlier than kernels do.
+    """
+
+    torch: int | None = None
+    blas: int | None = None
+
+
+@functools.cache
+def _pools() -> ThreadpoolController:
+    """Return the process's thread pools; scanning the libraries costs milliseconds."""
+    return ThreadpoolController()
+
+
 @functools.cache
 def _torch_openmp() -> ThreadpoolController:
-    """Return the OpenMP pool that torch runs on; scanning the libraries costs milliseconds."""
-    controller = ThreadpoolController().select(user_api="openmp")
+    """Return the OpenMP pool that torch runs on."""
+    controller = _pools().select(user_api="openmp")
     theirs = [lib for lib in controller.lib_controllers if "torch" in (lib.filepath or "")]
     controller.lib_controllers = theirs or controller.lib_controllers
     return controller
@@ -32,13 +51,69 @@ def _set_mkl_threads() -> Callable[[int], int] | None:
         return None
 
 
+class _SharedBlas:
+    """NumPy's BLAS, whose number of threads is one for the whole process.
+
+    It is lowered while any work asks for it, and put back when the last of it ends, whatever the
+    order.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limits: list[int] = []
+        self._before: list[int] = []
+        self._libraries: list[Any] | None = None
+
+    def enter(self, n_threads: int) -> None:
+        """Lower the number of threads to at most `n_threads`."""
+        with self._lock:
+            if self._libraries is None:
+                self._libraries = _pools().select(user_api="blas").lib_controllers
+            if not self._limits:
+                self._before = [library.num_threads for library in self._libraries]
+            self._limits.append(n_threads)
+            self._apply()
+
+    def leave(self, n_threads: int) -> None:
+        """Take one limit of `n_threads` back."""
+        with self._lock:
+            self._limits.remove(n_threads)
+            self._apply()
+
+    def _apply(self) -> None:
+        assert self._libraries is not None
+        for library, before in zip(self._libraries, self._before, strict=True):
+            wanted = min([before, *self._limits])
+            if library.num_threads != wanted:
+                library.set_num_threads(wanted)
+
+
+_BLAS = _SharedBlas()
+
+
 @contextmanager
-def limit_threads(n_threads: int | None) -> Iterator[None]:
-    """Run the block on at most `n_threads` threads; None leaves the setting alone.
+def limit_threads(limit: Threads | int | None) -> Iterator[None]:
+    """Run the block on at most so many threads; None leaves the setting alone.
 
     OpenMP and MKL keep the number of threads per calling thread, so a limit set here is not seen
-    by other threads, and it is put back on leaving, after an error too.
+    by other threads. NumPy's OpenBLAS has one number for the process: it is lowered as long as
+    some thread is in such a block. Both are put back on leaving, after an error too.
     """
+    threads = limit if isinstance(limit, Threads) else Threads(limit, limit)
+    if threads.blas is None:
+        with _limit_torch(threads.torch):
+            yield
+        return
+    _BLAS.enter(threads.blas)
+    try:
+        with _limit_torch(threads.torch):
+            yield
+    finally:
+        _BLAS.leave(threads.blas)
+
+
+@contextmanager
+def _limit_torch(n_threads: int | None) -> Iterator[None]:
     if n_threads is None or torch.get_num_threads() <= n_threads:
         yield
         return

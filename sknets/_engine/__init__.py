@@ -1,7 +1,8 @@
 """The ways weights are fitted: by epochs, by full batches, by the perceptron's rule."""
 
 from sknets._engine._autograd import AutogradStep
-from sknets._engine._dense import DenseLayer, DenseStep, make_dense_step
+from sknets._engine._dense import DenseStep, make_dense_step
+from sknets._engine._dense_program import DenseLayer
 from sknets._engine._epochs import EpochLoop, Hooks, Training
 from sknets._engine._flat import FlatParameters
 from sknets._engine._full_batch import FullBatchResult, minimise

@@ -13,7 +13,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from sknets._core import limit_threads
+from sknets._core import Threads, limit_threads
 from sknets._data import Batches
 from sknets._engine._flat import FlatParameters
 from sknets._engine._progress import Progress, check_finite, say
@@ -86,7 +86,7 @@ class Training:
     single_epoch: bool = False
     verbose: bool = False
     callbacks: Any = ()
-    n_threads: int | None = None
+    n_threads: Threads | int | None = None
 
 
 class EpochLoop:

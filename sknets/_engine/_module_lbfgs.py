@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import OptimizeResult, minimize
 from sklearn.exceptions import ConvergenceWarning
 
-from sknets._core import limit_threads
+from sknets._core import Threads, limit_threads
 from sknets._data import Batches
 from sknets._engine._epochs import Hooks
 from sknets._engine._flat import FlatParameters
@@ -77,7 +77,7 @@ def train_lbfgs(
     max_iter: int,
     max_fun: int,
     verbose: bool,
-    n_threads: int | None,
+    n_threads: Threads | int | None,
     hooks: Hooks | None = None,
 ) -> tuple[int, float]:
     """Minimise the objective; return the number of iterations and the objective reached.

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sknets._core import limit_threads
+from sknets._core import Threads, limit_threads
 from sknets._data import Rows
-from sknets._engine._dense import DenseLayer, DenseStep
+from sknets._engine._dense import DenseStep
+from sknets._engine._dense_program import DenseLayer
 from sknets._engine._flat import FlatParameters
 from sknets._engine._progress import Progress, check_finite
 from sknets._engine._validation import Validation
@@ -139,7 +140,7 @@ class Stack:
         task: str,
         solver: str,
         batch_size: int,
-        n_threads: int | None = None,
+        n_threads: Threads | int | None = None,
     ) -> None:
         self.members = list(members)
         self.rows = rows

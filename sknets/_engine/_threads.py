@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from torch import nn
 
+from sknets._core import Threads
+
 # Multiply-adds of a batch below which a second thread costs more than it brings.
 _WORTH_THREADS = 5e7
+_WORTH_BLAS_THREADS = 1e7
 
 
-def useful_threads(module: nn.Module, n_features: int, batch_size: int) -> int | None:
-    """Return 1 for a net too small to gain from threads, else None: as many as are set.
+def useful_threads(module: nn.Module, n_features: int, batch_size: int) -> Threads:
+    """Return 1 where a net is too small to gain from threads, else None: as many as are set.
 
     On a machine whose cores are shared, a small net on two threads waits for the busier one at
     every product and may take a hundred times as long as on one.
@@ -23,4 +26,8 @@ def useful_threads(module: nn.Module, n_features: int, batch_size: int) -> int |
             per_row += layer.weight.numel() * n_features / n_channels
         else:
             per_row += sum(p.numel() for p in layer.parameters(recurse=False) if p.ndim > 1)
-    return 1 if per_row * batch_size < _WORTH_THREADS else None
+    work = per_row * batch_size
+    return Threads(
+        torch=1 if work < _WORTH_THREADS else None,
+        blas=1 if work < _WORTH_BLAS_THREADS else None,
+    )

@@ -154,14 +154,14 @@ class Adam(Optimiser):
         for group in self.param_groups:
             for param in group["params"]:
                 state = self.state.setdefault(param, {})
+                weight = param.detach()
                 if not state:
-                    weight = param.detach()
                     state["step"] = 0
                     state["first"] = torch.zeros_like(weight)
                     state["second"] = torch.zeros_like(weight)
                 state["step"] += 1
                 adam_(
-                    param.detach(),
+                    weight,
                     param.grad,
                     state["first"],
                     state["second"],

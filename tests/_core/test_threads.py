@@ -4,8 +4,9 @@ import threading
 
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from sknets._core import limit_threads
+from sknets._core import Threads, limit_threads
 
 
 @pytest.fixture
@@ -65,3 +66,38 @@ def test_other_threads_keep_theirs():
         assert looked.wait(10)
     thread.join()
     assert seen == {"other": 2}
+
+
+def blas_threads():
+    pools = ThreadpoolController().select(user_api="blas").lib_controllers
+    return [pool.num_threads for pool in pools]
+
+
+@pytest.fixture
+def two_blas_threads():
+    with threadpool_limits(2, user_api="blas"):
+        if any(n < 2 for n in blas_threads()):
+            pytest.skip("BLAS runs on one thread only")
+        yield
+
+
+@pytest.mark.usefixtures("two_blas_threads")
+def test_blas_is_put_back_when_the_last_block_ends():
+    first, second = limit_threads(1), limit_threads(1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # blocks of two threads end in any order
+    assert set(blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert set(blas_threads()) == {2}
+
+
+@pytest.mark.usefixtures("two_blas_threads", "two_threads")
+def test_kernels_and_products_are_limited_apart():
+    with limit_threads(Threads(torch=1, blas=None)):
+        assert torch.get_num_threads() == 1
+        assert set(blas_threads()) == {2}
+    with limit_threads(Threads(torch=None, blas=1)):
+        assert torch.get_num_threads() == 2
+        assert set(blas_threads()) == {1}
+    assert set(blas_threads()) == {2}

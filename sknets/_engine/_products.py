@@ -1,0 +1,120 @@
+"""Matrix products into memory that is there already: by NumPy on the CPU, by torch elsewhere.
+
+A BLAS is written for the processors of its maker. torch brings Intel's, which uses half of what an
+AMD processor can do; NumPy's (OpenBLAS, or Apple's on a Mac) knows both. A call of it costs a third
+of one of torch's, too. Kernels that are not products stay torch's, on the same memory.
+
+Shapes: B rows, H inputs or outputs of a layer, K logits; any leading axes "...".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Operand = Any  # an ndarray or a tensor, as the products want it
+
+
+class Products(Protocol):
+    """What a dense net multiplies. Functions are given back with their memory bound to them.
+
+    Attributes
+    ----------
+    multiply : callable (a, b, *, out)
+        Writes the matrix product of two operands to a third.
+    """
+
+    multiply: Callable[..., Any]
+
+    def operand(self, tensor: Tensor) -> Operand:
+        """Return the tensor as the products want it, over the same memory."""
+
+    def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        """Return a function that writes ``x @ weight.T + bias`` (..., B, H) of an operand x."""
+
+    def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        """Return a function that writes ``weight @ x_t + bias`` (..., K, B) of an operand x_t."""
+
+    def sum_rows(self, delta: Tensor, ones: Operand, out: Tensor) -> Callable[[], Any]:
+        """Return a function that writes the sum of `delta` over its rows; `ones` has B elements."""
+
+    def squared_norm(self, vector: Tensor, out: Tensor) -> Callable[[], Any]:
+        """Return a function that writes the sum of squares over the last axis."""
+
+
+class TorchProducts:
+    """Products by torch, on any device."""
+
+    def __init__(self, *, stacked: bool) -> None:
+        self.multiply: Any = torch.bmm if stacked else torch.mm
+        self._addmm: Any = torch.baddbmm if stacked else torch.addmm
+
+    def operand(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
+        row, weight_t = bias.unsqueeze(-2), weight.mT
+        return lambda x: self._addmm(row, x, weight_t, out=out)
+
+    def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
+        column = bias.unsqueeze(-1)
+        return lambda x_t: self._addmm(column, weight, x_t, out=out)
+
+    def sum_rows(self, delta: Tensor, ones: Tensor, out: Tensor) -> Callable[[], Any]:
+        return partial(torch.sum, delta, -2, out=out)
+
+    def squared_norm(self, vector: Tensor, out: Tensor) -> Callable[[], Any]:
+        return partial(torch.linalg.vecdot, vector, vector, out=out)
+
+
+class NumpyProducts:
+    """Products by NumPy's BLAS, on the CPU."""
+
+    def __init__(self, *, stacked: bool) -> None:
+        # Of two equal calls for matrices, dot is the shorter one.
+        self.multiply: Any = np.matmul if stacked else np.dot
+        self._square: Any = np.vecdot if stacked else np.dot
+
+    def operand(self, tensor: Tensor) -> np.ndarray:
+        return tensor.numpy()
+
+    def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
+        weight_t, product = weight.mT.numpy(), partial(self.multiply, out=out.numpy())
+        add_bias = partial(out.add_, bias.unsqueeze(-2))
+
+        def affine(x: np.ndarray) -> None:
+            product(x, weight_t)
+            add_bias()
+
+        return affine
+
+    def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
+        # Two transposed factors are BLAS's slow case, so that a copy of the small one pays.
+        weight_t = weight.mT.numpy()
+        copy = np.empty_like(weight_t, order="C")
+        product = partial(self.multiply, copy.swapaxes(-1, -2), out=out.numpy())
+        add_bias = partial(np.add, out.numpy(), bias.unsqueeze(-1).numpy(), out=out.numpy())
+
+        def logits(x_t: np.ndarray) -> None:
+            np.copyto(copy, weight_t)
+            product(x_t)
+            add_bias()
+
+        return logits
+
+    def sum_rows(self, delta: Tensor, ones: np.ndarray, out: Tensor) -> Callable[[], Any]:
+        return partial(self.multiply, ones, delta.numpy(), out=out.numpy())
+
+    def squared_norm(self, vector: Tensor, out: Tensor) -> Callable[[], Any]:
+        return partial(self._square, vector.numpy(), vector.numpy(), out=out.numpy())
+
+
+def make_products(like: Tensor, *, stacked: bool) -> Products:
+    """Return the products for tensors of the dtype and device of `like`."""
+    in_numpy = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
+    return NumpyProducts(stacked=stacked) if in_numpy else TorchProducts(stacked=stacked)
