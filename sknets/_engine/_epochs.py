@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
@@ -171,6 +172,7 @@ class EpochLoop:
                 "learning_rate_init, or scale the features first (StandardScaler in a Pipeline)."
             )
 
+    @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def _train_epoch(self) -> float:
         training = self.training
         step, optimiser = training.step, training.optimiser

@@ -49,6 +49,7 @@ class FullBatch:
         self._total = self.batches.rows.n if weight is None else float(weight.sum())
 
     @torch.no_grad()
+    @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def __call__(self, values: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the objective and its gradient, both float64."""
         flat = self.flat

@@ -226,6 +226,7 @@ class Stack:
         ]
         self._keep(stays)
 
+    @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def _train_epoch(self) -> list[float]:
         active, size = self.active, self.batch_size
         lengths = [len(m.rows) for m in active]
