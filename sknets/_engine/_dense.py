@@ -67,8 +67,8 @@ class DenseStep:
         self._products = make_products(penalised, stacked=layers[0].weight.ndim == 3)
         self._programs: dict[int, DenseProgram] = {}
         self._first_grad = self._products.operand(layers[0].weight_grad)
-        self._one_alpha = not isinstance(alpha, Tensor)
-        self._is_penalised = not self._one_alpha or alpha > 0
+        self._one_alpha = None if isinstance(alpha, Tensor) else alpha
+        self._is_penalised = self._one_alpha is None or self._one_alpha > 0
         self._batch_sizes: list[int] = []
 
     # -- targets ---------------------------------------------------------------------------------
@@ -122,7 +122,8 @@ class DenseStep:
             call()
         residual = program.residual
         self._output_gradient(program.logits, residual, target)
-        plain = weight is None and self._one_alpha
+        alpha = self._one_alpha
+        plain = weight is None and alpha is not None
         if plain:
             residual.mul_(1.0 / n_rows)
         else:
@@ -136,8 +137,8 @@ class DenseStep:
             call()
         self._products.multiply(program.first_delta_t, rows, out=self._first_grad)
         if self._is_penalised:
-            if plain:
-                self.penalised_grad.add_(self.penalised, alpha=self.alpha / n_rows)
+            if plain and alpha is not None:
+                self.penalised_grad.add_(self.penalised, alpha=alpha / n_rows)
             else:
                 self.penalised_grad.addcmul_(self.penalised, inverse * _column(self.alpha))
             self._square_norms[self._i]()

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sknets._engine._row_blocks import RowBlocks
+from sknets._engine._logistic_few_rows import FewRows, are_few
+from sknets._engine._row_blocks import Blocks, RowBlocks
 
 Vector = np.ndarray
 """A flat float64 parameter vector (K * D,)."""
@@ -105,6 +106,14 @@ class LogisticObjective:
             penalised[:, -1] = False
         self._penalised = penalised.ravel()
         self._weight = _normalised(sample_weight, blocks, self._sum_dtype)
+        self._few_rows = self._make_few_rows()
+
+    def _make_few_rows(self) -> FewRows | None:
+        """Return the objective of few rows in memory, in a form that costs fewer calls."""
+        rows = self.blocks.whole
+        if rows is None or not are_few(len(rows), self.n_outputs):
+            return None
+        return FewRows(rows, self._target, self._weight, self.shape)
 
     @property
     def size(self) -> int:
@@ -151,11 +160,30 @@ class LogisticObjective:
         ValueError
             If either is not finite.
         """
-        weights, bias = self._split(params)
+        if self._few_rows is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                loss, grad = self._few_rows(params)
+        else:
+            weights, bias = self._split(params)
+            value, grad_weights, *rest = self.blocks.walk(
+                lambda blocks: self._sum_over(blocks, weights, bias)
+            )
+            loss, grad = self._on_host(value, grad_weights, rest[0] if rest else None)
+        if self.l2:
+            coef = params * self._penalised
+            loss += 0.5 * self.l2 * float(coef @ coef)
+            grad += self.l2 * coef
+        if not np.isfinite(loss + grad.sum()):  # rarely more than one sum has to be looked at
+            rule = f"The training loss and its gradient must stay finite, got a loss of {loss}"
+            _check_finite(np.append(grad, loss), rule)
+        return loss, grad
+
+    def _sum_over(self, blocks: Blocks, weights: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
+        """Return the loss (1,) of some rows and its gradients by weights and, if any, bias."""
         value = torch.zeros(1, dtype=self._sum_dtype, device=self.blocks.device)
         grad_weights = torch.zeros_like(weights)
         grad_bias = None if bias is None else torch.zeros_like(bias)
-        for rows, block in self.blocks:
+        for rows, block in blocks:
             logits = block.forward(weights)
             if bias is not None:
                 logits += bias
@@ -167,14 +195,7 @@ class LogisticObjective:
             block.backward_(residual, grad_weights)
             if grad_bias is not None:
                 grad_bias += residual.sum(dim=1, keepdim=True)
-        loss, grad = self._on_host(value, grad_weights, grad_bias)
-        if self.l2:
-            coef = params * self._penalised
-            loss += 0.5 * self.l2 * float(coef @ coef)
-            grad += self.l2 * coef
-        rule = f"The training loss and its gradient must stay finite, got a loss of {loss}"
-        _check_finite(np.append(grad, loss), rule)
-        return loss, grad
+        return (value, grad_weights) if grad_bias is None else (value, grad_weights, grad_bias)
 
     def _on_host(
         self, value: Tensor, weights: Tensor, bias: Tensor | None
@@ -184,6 +205,7 @@ class LogisticObjective:
         both = torch.cat([value, parts.flatten().to(value.dtype)]).to("cpu", torch.float64).numpy()
         return float(both[0]), both[1:]
 
+    @np.errstate(over="ignore", invalid="ignore")  # what it gives is looked at
     def curvature(self, params: Vector) -> Curvature:
         """Return the Hessian of f at ``params``, as an operator (one pass over X to make)."""
         weights, bias = self._split(params)
@@ -228,16 +250,22 @@ class Curvature:
         """Multiply the Hessian by a flat vector (K * D,), in one pass over X."""
         objective = self._objective
         weights, bias = objective._split(vector)
-        total = torch.zeros_like(weights)
-        total_bias = None if bias is None else torch.zeros_like(bias)
-        for rows, block in objective.blocks:
-            slope = block.forward(weights)
-            if bias is not None:
-                slope += bias
-            change = self._times_loss_hessian(slope, rows)
-            block.backward_(change, total)
-            if total_bias is not None:
-                total_bias += change.sum(dim=1, keepdim=True)
+
+        def work(blocks: Blocks) -> tuple[Tensor, ...]:
+            total = torch.zeros_like(weights)
+            total_bias = None if bias is None else torch.zeros_like(bias)
+            for rows, block in blocks:
+                slope = block.forward(weights)
+                if bias is not None:
+                    slope += bias
+                change = self._times_loss_hessian(slope, rows)
+                block.backward_(change, total)
+                if total_bias is not None:
+                    total_bias += change.sum(dim=1, keepdim=True)
+            return (total,) if total_bias is None else (total, total_bias)
+
+        total, *rest = objective.blocks.walk(work)
+        total_bias = rest[0] if rest else None
         _, flat = objective._on_host(self._zeros(1), total, total_bias)
         if objective.l2:
             flat += objective.l2 * (vector * objective.penalised)

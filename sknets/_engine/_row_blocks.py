@@ -7,7 +7,8 @@ and its gradient read X from memory once. Shapes: K outputs, b rows of a block, 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +16,10 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from sknets._core import limit_threads
 from sknets._data import Rows
 
-_CACHE_BYTES = 3 << 20
+_CACHE_BYTES = 2 << 20
 _DEVICE_BYTES = 1 << 30
 
 
@@ -53,6 +55,48 @@ class DenseBlock:
 
     def dense(self) -> Tensor:
         return self._rows
+
+
+# Multiply-adds of a product up to which OpenBLAS multiplies without packing its factors, which for
+# a few outputs is twice as fast.
+_SMALL_PRODUCT = 1e6
+
+
+class ArrayBlock:
+    """Rows on the CPU (b, F), multiplied by NumPy's BLAS a few at a time."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self._rows = rows
+        self._array = rows.numpy()
+
+    def forward(self, weights: Tensor) -> Tensor:
+        w, rows = weights.numpy(), self._array
+        if len(w) == 1:
+            return torch.from_numpy(np.dot(rows, w[0])[None])
+        logits = np.empty((len(w), len(rows)), w.dtype)
+        for part in self._parts(len(w)):
+            logits[:, part] = np.dot(w, rows[part].T)
+        return torch.from_numpy(logits)
+
+    def backward_(self, residual: Tensor, total: Tensor) -> None:
+        r, rows, sums = residual.numpy(), self._array, total.numpy()
+        if len(r) == 1:
+            sums[0] += np.dot(r[0], rows)
+            return
+        for part in self._parts(len(r)):
+            sums += np.dot(r[:, part], rows[part])
+
+    def _parts(self, n_outputs: int) -> Iterator[slice]:
+        size = max(16, int(_SMALL_PRODUCT / (n_outputs * self._array.shape[1])))
+        for start in range(0, len(self._array), size):
+            yield slice(start, start + size)
+
+    def dense(self) -> Tensor:
+        return self._rows
+
+
+def _dense_block(rows: Tensor) -> RowBlock:
+    return ArrayBlock(rows) if rows.device.type == "cpu" else DenseBlock(rows)
 
 
 class CsrBlock:
@@ -91,6 +135,10 @@ class SparseTensorBlock:
         return self._rows.to_dense()
 
 
+Blocks = Iterable[tuple[slice, RowBlock]]
+"""Blocks with the rows that they hold."""
+
+
 class RowBlocks:
     """All of X as a sequence of blocks that can be walked any number of times.
 
@@ -108,6 +156,13 @@ class RowBlocks:
         Rows in a block; None fits a block into a core's cache (into 1 GiB on an accelerator).
     dense_rows : callable ``(start, stop) -> Tensor`` or None
         Gives the rows of a range as a dense tensor (b, F); None asks a block for it.
+    n_threads : int, default=1
+        Threads that walk the blocks, each its share of them in one go.
+
+    Attributes
+    ----------
+    whole : Tensor of shape (n, F) or None
+        All rows, where they are one dense block in the CPU's memory.
     """
 
     def __init__(
@@ -120,6 +175,7 @@ class RowBlocks:
         *,
         block_rows: int | None = None,
         dense_rows: Callable[[int, int], Tensor] | None = None,
+        n_threads: int = 1,
     ) -> None:
         self.n = n
         self.n_features = n_features
@@ -128,11 +184,43 @@ class RowBlocks:
         self._make_block = make_block
         self._block_rows = block_rows or self.rows_within(n_features)
         self._dense_rows = dense_rows
+        n_blocks = -(-n // self._block_rows)
+        self._n_parts = min(n_threads, n_blocks)
+        self._pool = ThreadPoolExecutor(self._n_parts) if self._n_parts > 1 else None
+
+        block = make_block(0, n) if n_blocks == 1 else None
+        self.whole = block.dense() if isinstance(block, ArrayBlock) else None
 
     def __iter__(self) -> Iterator[tuple[slice, RowBlock]]:
-        for start in range(0, self.n, self._block_rows):
-            stop = min(start + self._block_rows, self.n)
+        return self._between(0, self.n)
+
+    def _between(self, first: int, last: int) -> Iterator[tuple[slice, RowBlock]]:
+        for start in range(first, last, self._block_rows):
+            stop = min(start + self._block_rows, last)
             yield slice(start, stop), self._make_block(start, stop)
+
+    def walk(self, work: Callable[[Blocks], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Return the sums of what `work` gives for the parts of X that the threads have.
+
+        A thread of Python's a part is faster than threads inside each small product, and a busy
+        core then delays one part, not every product. Numbers that are not finite are no warning
+        here; the caller looks at the sums.
+        """
+        if self._pool is None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                return work(iter(self))
+        share = -(-self.n // (self._n_parts * self._block_rows)) * self._block_rows
+        bounds = range(0, self.n, share)
+
+        def run(start: int) -> tuple[Tensor, ...]:
+            with limit_threads(1), np.errstate(over="ignore", invalid="ignore"):
+                return work(self._between(start, min(start + share, self.n)))
+
+        first, *others = self._pool.map(run, bounds)
+        for other in others:
+            for total, part in zip(first, other, strict=True):
+                total += part
+        return first
 
     def dense_blocks(self, width: int) -> Iterator[tuple[slice, Tensor]]:
         """Walk X in dense blocks of so many rows that (b, width) numbers fit the budget."""
@@ -146,8 +234,7 @@ class RowBlocks:
 
     def rows_within(self, width: int) -> int:
         """Return how many rows of ``width`` numbers make one block, at least 64."""
-        on_cpu = self.device.type == "cpu"
-        budget = _CACHE_BYTES * torch.get_num_threads() if on_cpu else _DEVICE_BYTES
+        budget = _CACHE_BYTES if self.device.type == "cpu" else _DEVICE_BYTES
         return max(64, budget // max(1, width * self.dtype.itemsize))
 
 
@@ -158,7 +245,7 @@ def blocks_of_tensor(X: Tensor, *, block_rows: int | None = None) -> RowBlocks:
         X.shape[1],
         X.dtype,
         X.device,
-        lambda start, stop: DenseBlock(X[start:stop]),
+        lambda start, stop: _dense_block(X[start:stop]),
         block_rows=block_rows,
     )
 
@@ -193,7 +280,7 @@ def blocks_of_csr(
     )
 
 
-def blocks_of_rows(rows: Rows) -> RowBlocks:
+def blocks_of_rows(rows: Rows, *, n_threads: int = 1) -> RowBlocks:
     """Cut the rows of an engine's X; those on disk or on another device come a block at a time."""
     if rows.is_sparse:
         return blocks_of_csr(rows.csr, rows.dtype, rows.device)
@@ -202,7 +289,8 @@ def blocks_of_rows(rows: Rows) -> RowBlocks:
         rows.n_features,
         rows.dtype,
         rows.device,
-        lambda start, stop: DenseBlock(rows.slice(start, stop)),
+        lambda start, stop: _dense_block(rows.slice(start, stop)),
+        n_threads=n_threads if rows.device.type == "cpu" else 1,
     )
 
 

@@ -7,8 +7,10 @@ from scipy import sparse
 
 from sknets._data import make_rows
 from sknets._engine._row_blocks import (
+    ArrayBlock,
     CsrBlock,
     DenseBlock,
+    RowBlocks,
     SparseTensorBlock,
     blocks_of_rows,
     blocks_of_tensor,
@@ -26,6 +28,7 @@ def X():
 
 BLOCKS = {
     "dense": lambda X: DenseBlock(torch.from_numpy(X)),
+    "array": lambda X: ArrayBlock(torch.from_numpy(X)),
     "csr": lambda X: CsrBlock(sparse.csr_array(X)),
     "torch csr": lambda X: SparseTensorBlock(sparse.csr_array(X), CPU),
 }
@@ -70,3 +73,40 @@ def test_bytes_on_disk_are_converted_a_block_at_a_time(tmp_path):
     parts = [block.dense() for _, block in blocks_of_rows(rows)]
     assert parts[0].dtype == torch.float32
     np.testing.assert_array_equal(torch.cat(parts), X)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 100])
+def test_threads_walk_every_row_once(X, n_threads):
+    tensor = torch.from_numpy(X)
+    blocks = RowBlocks(
+        N,
+        F,
+        tensor.dtype,
+        CPU,
+        lambda start, stop: ArrayBlock(tensor[start:stop]),
+        block_rows=7,
+        n_threads=n_threads,
+    )
+    starts = []
+
+    def work(part):
+        total = torch.zeros(F, dtype=torch.float64)
+        for rows, block in part:
+            starts.append(rows.start)
+            total += block.dense().sum(0)
+        return (total,)
+
+    (total,) = blocks.walk(work)
+    assert sorted(starts) == list(range(0, N, 7))
+    np.testing.assert_allclose(total, X.sum(0), rtol=1e-12)
+
+
+def test_a_large_product_is_cut_into_small_ones():
+    rng = np.random.RandomState(0)
+    X, weights = rng.standard_normal((700, 900)), rng.standard_normal((5, 900))
+    block = ArrayBlock(torch.from_numpy(X))
+    logits = block.forward(torch.from_numpy(weights))
+    np.testing.assert_allclose(logits, weights @ X.T, rtol=1e-10, atol=1e-10)
+    total = torch.zeros(5, 900, dtype=torch.float64)
+    block.backward_(logits, total)
+    np.testing.assert_allclose(total, logits.numpy() @ X, rtol=1e-10, atol=1e-8)
