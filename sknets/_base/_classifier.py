@@ -76,8 +76,10 @@ class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     A child has the parameters ``device`` and ``precision``, calls `_check_training_data` inside
     `_all_or_nothing` in its ``fit``, sets ``_codec``, ``_namespace`` and ``classes_`` by
-    `_remember`, and implements `_logits`.
+    `_remember`, and implements `_logits`. One whose fits can be stacked names its `Stacker`.
     """
+
+    _stacker: Any = None
 
     # -- for fit ---------------------------------------------------------------------------------
 

@@ -1,35 +1,25 @@
-"""Fits of many networks as stacks: which may share one, and the estimators that come out."""
+"""Fits of many estimators as stacks: which may share one, and the estimators that come out.
+
+Kinds of estimators are stacked in ways of their own: each class names its `Stacker`.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from torch import nn
+from sklearn import get_config
 
 from sknets._base._classifier import TrainingData
-from sknets._base._training import Trained, split_rows
-from sknets._core import make_generator, make_random_state
-from sknets._data import LabelCodec, SubsetRows, combine_weights
-from sknets._engine import FlatParameters, Member, Rate, Stack, Validation, useful_threads
-from sknets._nn import MLP, OPTIMISERS, LogLoss, get_activation, make_schedule
+from sknets._core import is_out_of_memory
+from sknets._data import check_sample_weight, combine_weights
 
-# Parameters that decide a net's shape or its course as a whole: one stack has one value of each.
-_SHARED = (
-    "hidden_layer_sizes",
-    "activation",
-    "solver",
-    "batch_size",
-    "nesterovs_momentum",
-    "device",
-    "precision",
-)
+
+class CannotStack(Exception):
+    """Raised by `Stacker.run` where fits turn out not to stack; the message says why."""
 
 
 @dataclass
@@ -38,18 +28,22 @@ class StackedFit:
 
     Attributes
     ----------
-    estimator : BaseNetwork
-        Not fitted; with the candidate's parameters set. Fitted by `fit_stacks`.
+    estimator : BaseClassifier
+        Not fitted; with the candidate's parameters set and what its X told (``n_features_in_``,
+        ``feature_names_in_``, the shape of a sample). Fitted by `fit_stacks`.
     rows : ndarray of shape (n_train,)
-        Numbers of the training rows.
+        Numbers of the training rows, in the order in which the estimator alone would get them.
     data : TrainingData
-        Of all rows; fits with the same object share their X.
+        Of all rows; fits with the same object share their X. Its codec knows the classes that
+        the training rows show, and no other. Class weights are not in its weights.
     where : str
-        Set by `fit_stacks`: which stack the fit ran in.
+        Set by `fit_stacks`: which stack the fit ran in, or why in none.
     error : Exception or None
-        Set by `fit_stacks`, if the fit failed.
+        What the fit raised. Set by the stacker.
     seconds : float
-        Set by `fit_stacks`: this fit's share of its stack's time.
+        This fit's share of its stack's time. Set by the stacker.
+    is_done : bool
+        Set by `fit_stacks`: false where the fit has to be made alone after all.
     """
 
     estimator: Any
@@ -58,202 +52,151 @@ class StackedFit:
     where: str = ""
     error: Exception | None = None
     seconds: float = 0.0
+    is_done: bool = False
+
+    def weights(self) -> torch.Tensor | None:
+        """Return the weights of the training rows, class weights included.
+
+        Raises
+        ------
+        ValueError
+            If they are all zero, or the class weights name a class that the rows do not show.
+        """
+        data, index = self.data, torch.from_numpy(self.rows).to(self.data.device)
+        class_weight = self.estimator.class_weight
+        if data.sample_weight is None and class_weight is None:
+            return None
+        weight = None if data.sample_weight is None else data.sample_weight[index].cpu().numpy()
+        weight = check_sample_weight(weight, len(self.rows))
+        target = data.target[index].cpu().numpy()
+        many = data.codec.kind == "multilabel"
+        labels = target.astype(np.int64) if many else data.codec.classes[target]
+        weight = combine_weights(weight, class_weight, labels, data.codec.classes)
+        if weight is None:
+            return None
+        return torch.from_numpy(weight).to(data.device, data.precision.dtype)
+
+
+class Stacker:
+    """How estimators of one kind are fitted in stacks.
+
+    An estimator class names its stacker in the class attribute ``_stacker``; None, the default,
+    means that there is none. A stacker has no state.
+    """
+
+    def why_not(self, estimator: Any) -> str | None:
+        """Return why an estimator's settings cannot be part of any stack; None if they can.
+
+        Settings may be invalid: they are not checked yet.
+        """
+        raise NotImplementedError
+
+    def check_data(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> TrainingData:
+        """Check and encode all rows as the estimator's ``fit`` would, without class weights.
+
+        What the estimator learns of X is set on it, and copied to the estimators of all fits.
+        """
+        return estimator._check_training_data(X, y, sample_weight)
+
+    def key(self, fit: StackedFit) -> Hashable:
+        """Return what the fits of one stack have in common, beside class and data."""
+        raise NotImplementedError
+
+    def bytes_of_a_fit(self, fit: StackedFit) -> int:
+        """Estimate the memory that one fit takes in a stack."""
+        raise NotImplementedError
+
+    def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
+        """Fit the estimators of one stack, which have equal keys.
+
+        Sets the fitted attributes, warns as ``fit`` alone would, and sets ``fit.seconds``. A fit
+        that fails gets ``fit.error`` and does not touch the others. The estimators' parameters
+        (a ``RandomState`` among them) are left as they are: after a lack of memory the same fits
+        run again in smaller stacks.
+
+        Parameters
+        ----------
+        fits : sequence of StackedFit
+            At least one.
+        after_epoch : callable () -> None
+            To be called after every epoch or iteration of the stack, at most ``max_iter`` times.
+
+        Raises
+        ------
+        CannotStack
+            If the fits have to be made one by one after all.
+        """
+        raise NotImplementedError
+
+
+def stacker_of(estimator: Any) -> Stacker | None:
+    """Return the stacker that an estimator's class names, or None."""
+    return getattr(type(estimator), "_stacker", None)
 
 
 def why_not_stacked(estimator: Any) -> str | None:
     """Return why an estimator's fit cannot be part of a stack; None if it can."""
-    solver = getattr(estimator, "solver", None)
-    if not getattr(estimator, "_stackable", False):
+    stacker = stacker_of(estimator)
+    if stacker is None:
         return f"{type(estimator).__name__} is not fitted in stacks"
-    if solver not in OPTIMISERS:
-        return f"solver={solver!r} does not train by mini-batches"
-    if estimator.normalization is not None:
-        return f"normalization={estimator.normalization!r} needs autograd"
-    if estimator.precision == "bf16":
-        return 'precision="bf16" needs autograd'
     for name in ("callbacks", "warm_start", "verbose"):
-        if getattr(estimator, name):
+        if getattr(estimator, name, None):
             return f"{name} is set"
     if getattr(estimator, "_skl_callbacks", None):
         return "it has callbacks"
-    return None
-
-
-def stack_key(fit: StackedFit) -> tuple:
-    """Return what the fits of one stack have in common."""
-    estimator = fit.estimator
-    n_train = len(fit.rows)
-    if estimator.early_stopping:
-        n_train -= int(np.ceil(estimator.validation_fraction * n_train))
-    size = 200 if estimator.batch_size == "auto" else estimator.batch_size
-    size = min(size, n_train)
-    shared = tuple(repr(getattr(estimator, name)) for name in _SHARED)
-    # Folds of slightly different length are padded, as long as they take as many steps.
-    return (type(estimator), id(fit.data), *shared, size, -(-n_train // size))
+    return stacker.why_not(estimator)
 
 
 def fit_stacks(fits: Sequence[StackedFit], *, max_bytes: int) -> None:
-    """Fit all estimators in place, in as few stacks as there are shapes and memory allows.
+    """Fit all estimators in place, in as few stacks as there are keys and memory allows.
 
     Parameters
     ----------
+    fits : sequence of StackedFit
+        Whose estimators `why_not_stacked` has nothing against.
     max_bytes : int
-        How much memory the weights, moments and activations of a stack may take.
+        How much memory a stack may take.
     """
     groups: dict[tuple, list[StackedFit]] = {}
     for fit in fits:
-        groups.setdefault(stack_key(fit), []).append(fit)
-    number = 0
-    for group in groups.values():
-        size = max(1, max_bytes // _bytes_of_a_net(group[0]))
-        for start in range(0, len(group), size):
-            number += 1
-            part = group[start : start + size]
-            for fit in part:
-                fit.where = f"stack {number} of {len(part)} nets"
-            _fit_stack(part)
-
-
-def _bytes_of_a_net(fit: StackedFit) -> int:
-    """Estimate the memory that one net takes while it trains."""
-    estimator, rows = fit.estimator, fit.data.rows
-    hidden = [int(h) for h in np.atleast_1d(estimator.hidden_layer_sizes)]
-    widths = [rows.n_features, *hidden, fit.data.codec.n_outputs]
-    n_weights = sum(a * b + b for a, b in pairwise(widths))
-    size = 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
-    # Weights, gradients, two moments, a copy; activations, their gradients, rows of a batch.
-    return (5 * n_weights + 4 * size * sum(widths)) * rows.dtype.itemsize
-
-
-def _fit_stack(fits: list[StackedFit]) -> None:
-    members, modules, ready = [], [], []
-    for fit in fits:
+        stacker = stacker_of(fit.estimator)
+        assert stacker is not None
         try:
-            member, module = _make_member(fit)
-        except Exception as error:  # a bad value of one candidate does not touch the others
-            fit.error = error
+            if not get_config()["skip_parameter_validation"]:
+                fit.estimator._validate_params()
+            key = (type(fit.estimator), id(fit.data), stacker.key(fit))
+        except Exception as error:  # a bad value
+            fit.where, fit.error, fit.is_done = "its settings are not valid", error, True
             continue
-        members.append(member)
-        modules.append(module)
-        ready.append(fit)
-    if not members:
-        return
-    first, data = ready[0].estimator, ready[0].data
-    template = first._build_module(data.rows.n_features, data.codec, np.random.RandomState(0))
-    template.to(data.device, data.precision.dtype)
-    n_rows = max(len(m.rows) for m in members)
-    size = min(200 if first.batch_size == "auto" else int(first.batch_size), n_rows)
-    stack = Stack(
-        members,
-        data.rows,
-        data.target,
-        template=FlatParameters(template),
-        linears=template.linears,
-        activation=get_activation(first.activation),
-        task=data.codec.kind,
-        solver=first.solver,
-        batch_size=size,
-        n_threads=useful_threads(template, data.rows.n_features, size * len(members)),
-    )
-    stack.run()
-    for fit, member, module in zip(ready, members, modules, strict=True):
-        _finish(fit, member, module)
+        groups.setdefault(key, []).append(fit)
+    stacks = [stack for group in groups.values() for stack in _run_group(group, max_bytes)]
+    for number, stack in enumerate(stacks, start=1):
+        for fit in stack:
+            fit.where = f"stack {number} of {len(stack)} nets"
 
 
-def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
-    """Draw everything random in the order in which the estimator alone would."""
-    estimator, data = fit.estimator, fit.data
-    estimator._check_settings((None, None, None), False)
-    weights = _weights_of(fit)
-    random_state = make_random_state(estimator.random_state)
-    module: MLP = estimator._build_module(data.rows.n_features, data.codec, random_state)
-    module.to(data.device, data.precision.dtype)
-    flat = FlatParameters(module)
-    rows, validation = fit.rows, None
-    if estimator.early_stopping:
-        target = data.target[torch.from_numpy(rows).to(data.device)]
-        train, held_out = split_rows(estimator, target, data.codec, random_state)
-        validation = Validation(
-            SubsetRows(data.rows, rows[held_out]),
-            target[torch.from_numpy(held_out).to(data.device)],
-            None if weights is None else weights[torch.from_numpy(held_out).to(data.device)],
-            LogLoss(data.codec.kind),
-            data.codec.kind,
-        )
-        rows = rows[train]
-        weights = None if weights is None else weights[torch.from_numpy(train).to(data.device)]
-    generator = None
-    if estimator._uses_random_numbers(module):
-        generator = make_generator(random_state, data.device)
-    scheduled = OPTIMISERS[estimator.solver].scheduled
-    dropout = np.broadcast_to(estimator.dropout, len(module.linears) - 1)
-    member = Member(
-        vector=flat.vector.detach().clone(),
-        rows=rows,
-        weight=weights,
-        validation=validation,
-        random_state=random_state if estimator.shuffle else None,
-        generator=generator,
-        schedule=make_schedule(
-            estimator.learning_rate if scheduled else "constant",
-            Rate(estimator.learning_rate_init),
-            initial=estimator.learning_rate_init,
-            power_t=estimator.power_t,
-        ),
-        settings={
-            "alpha": estimator.alpha,
-            "tol": estimator.tol,
-            "patience": estimator.n_iter_no_change,
-            "max_epochs": estimator.max_iter,
-            "early_stopping": estimator.early_stopping,
-            "betas": (estimator.beta_1, estimator.beta_2),
-            "eps": estimator.epsilon,
-            "momentum": estimator.momentum,
-            "nesterov": estimator.nesterovs_momentum,
-            "dropout": tuple(float(rate) for rate in dropout),
-        },
-    )
-    return member, module
-
-
-def _weights_of(fit: StackedFit) -> torch.Tensor | None:
-    """Return the weights of the fit's rows, its class weights included."""
-    data, index = fit.data, torch.from_numpy(fit.rows).to(fit.data.device)
-    weight = None if data.sample_weight is None else data.sample_weight[index]
-    if fit.estimator.class_weight is None:
-        return weight
-    labels = data.codec.classes[data.target[index].cpu().numpy()]
-    given = None if weight is None else weight.cpu().numpy()
-    combined = combine_weights(given, fit.estimator.class_weight, labels, data.codec.classes)
-    return torch.from_numpy(combined).to(data.device, data.precision.dtype)
-
-
-def _finish(fit: StackedFit, member: Member, module: nn.Module) -> None:
-    """Give the estimator what its own ``fit`` would have left."""
-    fit.seconds, fit.error = member.seconds, member.error
-    if member.error is not None:
-        return
-    flat = FlatParameters(module)
-    with torch.no_grad():
-        flat.vector.copy_(member.vector)
-    flat.release()
-    estimator = fit.estimator
-    estimator._remember(fit.data)
-    estimator.n_features_in_ = fit.data.rows.n_features
-    progress = member.progress
-    trained = Trained(member.n_epochs, progress.loss_curve[-1], "closed form, stacked", None)
-    estimator._set_fitted(module.eval(), progress, trained, fit.data)
-    if not member.converged:
-        warnings.warn(
-            f"max_iter={estimator.max_iter} epochs are done and training has not converged yet. "
-            "Raise max_iter, or tol if the loss is good enough.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-
-
-def same_classes(codec: LabelCodec, y: Any) -> bool:
-    """Whether the labels y, a part of all, show every class."""
-    if codec.kind == "multilabel":
-        return True
-    return len(np.unique(y)) == len(codec.classes)
+def _run_group(fits: list[StackedFit], max_bytes: int) -> list[list[StackedFit]]:
+    """Run fits of one key in stacks that fit into memory; return the stacks that were."""
+    stacker = stacker_of(fits[0].estimator)
+    assert stacker is not None
+    stacks: list[list[StackedFit]] = []
+    start = 0
+    size = max(1, max_bytes // max(1, stacker.bytes_of_a_fit(fits[0])))
+    while start < len(fits):
+        stack = fits[start : start + size]
+        try:
+            stacker.run(stack, lambda: None)
+        except CannotStack as reason:
+            for fit in fits[start:]:
+                fit.where = str(reason)
+            return stacks
+        except Exception as error:
+            if not is_out_of_memory(error) or len(stack) == 1:
+                raise
+            size = len(stack) // 2
+            continue
+        for fit in stack:
+            fit.is_done = True
+        stacks.append(stack)
+        start += len(stack)
+    return stacks

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from sknets._core import free_bytes
+
 Index = torch.Tensor | np.ndarray
 
 # Blocks of rows handed out at once take about this many bytes: small beside any memory, large
@@ -173,18 +175,12 @@ def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device) -> Rows:
         return ArrayRows(X, dtype=dtype, device=device)
     data = X if isinstance(X, torch.Tensor) else as_tensor_view(X)
     if device.type != "cpu" and data.device != device:
-        fits = data.numel() * dtype.itemsize <= _free_bytes(device) // 2
+        fits = data.numel() * dtype.itemsize <= free_bytes(device) // 2
         data = data.to(device, dtype) if fits else data
     elif not on_disk:
         data = data.to(dtype)
         data = _steady(data) if data.nbytes <= _COPY_BYTES else data
     return DenseRows(data, dtype=dtype, device=device)
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return 2**33
 
 
 def is_memory_mapped(array: Any) -> bool:

@@ -9,7 +9,7 @@ Conventions: M nets still in the stack, P weights of a net, B rows of a batch, F
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from time import perf_counter
@@ -156,7 +156,7 @@ class Stack:
         self.n_threads = n_threads
         self._n_steps = 0
 
-    def run(self) -> None:
+    def run(self, after_epoch: Callable[[], None] = lambda: None) -> None:
         """Train every member until it stops; failures are kept in ``member.error``."""
         # Neighbours with equal settings share a kernel.
         active = sorted(self.members, key=self._kernel_key)
@@ -164,6 +164,7 @@ class Stack:
         with limit_threads(self.n_threads):
             while self.active:
                 self._epoch()
+                after_epoch()
 
     # -- state -----------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import indexable
 
+from sknets._base import stacker_of
 from sknets._core._sklearn import (
     BaseSearchCV,
     Interval,
@@ -25,7 +26,8 @@ from sknets._core._sklearn import (
     num_samples,
     safe_indexing,
 )
-from sknets.model_selection._plan import Plan, last_step
+from sknets.model_selection._last_step import last_step
+from sknets.model_selection._plan import Plan
 from sknets.model_selection._stand_in import StandIn
 
 STACK_CONSTRAINTS = {
@@ -107,7 +109,7 @@ class Vectorized:
         """Return the plan of the search, or None where scikit-learn's own path is to be taken."""
         if y is None or get_config()["array_api_dispatch"]:
             return None
-        if not getattr(last_step(self.estimator), "_stackable", False):
+        if stacker_of(last_step(self.estimator)) is None:
             return None
         candidates = list(self._list_candidates())
         X, y = indexable(X, y)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
+from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork, NetworkStacker
 from sknets._core import SeededRandom
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
@@ -167,7 +167,7 @@ class MLPClassifier(BaseNetwork):
     True
     """
 
-    _stackable = True
+    _stacker = NetworkStacker()
 
     _parameter_constraints: dict = {
         **TRAINING_CONSTRAINTS,
