@@ -14,7 +14,9 @@ Shapes: A models that still learn, P parameters, m pairs of memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -25,17 +27,33 @@ _PAIRS = 10
 _TRIALS = 50
 _EPS = float(np.finfo(np.float64).eps)
 
-# Models that have stopped are dropped from the arrays when they are this share of them.
-_SHARE_TO_DROP = 0.25
+Rows = Any
+"""Which of the models: all, ``slice(None)``, which copies nothing, or their places."""
+
+_ALL = slice(None)
 
 
-def stacked_lbfgs(stack: LogisticStack) -> None:
-    """Minimise the objectives of all models, which must have no L1 term; fills in the models."""
-    numbers = np.array([i for i, model in enumerate(stack.models) if model.max_iter > 0], np.intp)
-    if len(numbers):
-        walk = _Walk(stack, numbers)
-        while walk.live.any():
-            walk.tick()
+def stacked_lbfgs(stack: LogisticStack, numbers: Array, after_tick: Callable[[], bool]) -> None:
+    """Minimise the objectives of some models, which must have no L1 term.
+
+    Parameters
+    ----------
+    stack : LogisticStack
+        Whose models are filled in.
+    numbers : ndarray of shape (A,)
+        Which of its models.
+    after_tick : callable () -> bool
+        Called after every pass over X; true ends the walk.
+    """
+    numbers = np.array([i for i in numbers if stack.models[i].max_iter > 0], np.intp)
+    if not len(numbers):
+        return
+    walk = _Walk(stack, numbers)
+    while len(walk.numbers):
+        walk.tick()
+        if after_tick():
+            break
+    walk.tell()
 
 
 class _Memory:
@@ -48,10 +66,7 @@ class _Memory:
         self.age = np.zeros((n_models, _PAIRS), np.int64)  # number of the update; 0 is empty
         self.scale = np.ones(n_models)
 
-    def keep(self, rows: Array) -> None:
-        """Drop the models that are not among `rows`."""
-        for name in ("pairs", "sy", "yy", "age", "scale"):
-            setattr(self, name, getattr(self, name)[rows])
+    ARRAYS = ("pairs", "sy", "yy", "age", "scale")
 
     def forget(self, row: int) -> None:
         """Empty the memory of one model."""
@@ -63,13 +78,13 @@ class _Memory:
         return not self.age[row].any()
 
     def directions(
-        self, rows: Array, grads: Array, steps: Array, changes: Array, sy: Array, kept: Array
+        self, rows: Rows, grads: Array, steps: Array, changes: Array, sy: Array, kept: Array
     ) -> Array:
         """Take in the last pairs (unless refused) and return the directions of descent, (A, P).
 
         Parameters
         ----------
-        rows : ndarray of shape (A,)
+        rows : slice or ndarray of shape (A,)
             Which models; the other arrays are theirs.
         grads, steps, changes : ndarray of shape (A, P)
             Gradients, last steps and changes of the gradients.
@@ -78,31 +93,47 @@ class _Memory:
         kept : ndarray of shape (A,)
             Whether a pair is kept.
         """
-        both = np.stack([grads, changes], axis=2)
-        products = self._times(rows, both)
-        new, at = rows[kept], self.age[rows[kept]].argmin(axis=1)
-        self._remember(new, at, steps[kept], changes[kept], sy[kept], products[kept, :, 1])
+        pairs = self.pairs[rows]
+        products = pairs @ np.stack([grads, changes], axis=2)
         old = products[:, :, 0]
-        old[kept, at] = np.einsum("ap,ap->a", steps[kept], grads[kept])
-        old[kept, _PAIRS + at] = np.einsum("ap,ap->a", changes[kept], grads[kept])
+        if kept.all():
+            at = self._remember(rows, steps, changes, sy, products[:, :, 1])
+            new: Rows = np.arange(len(grads))
+        else:
+            new = np.flatnonzero(kept)
+            places = np.arange(len(self.age))[rows][new]
+            steps, changes = steps[new], changes[new]
+            at = self._remember(places, steps, changes, sy[new], products[new, :, 1])
+        old[new, at] = np.einsum("ap,ap->a", steps, grads[new])
+        old[new, _PAIRS + at] = np.einsum("ap,ap->a", changes, grads[new])
         weights = self._weights(rows, old)
-        return -(self._combined(rows, weights) + self.scale[rows, None] * grads)
+        # With all rows, `pairs` is no copy and has the new ones already.
+        pairs = self.pairs[rows] if rows is not _ALL else pairs
+        directions = (weights[:, None] @ pairs)[:, 0]
+        directions += self.scale[rows, None] * grads
+        return np.negative(directions, out=directions)
 
     def _remember(
-        self, rows: Array, at: Array, steps: Array, changes: Array, sy: Array, products: Array
-    ) -> None:
-        """Write pairs into the places `at`; `products` (A, 2 m) are old pairs times the changes."""
-        age = self.age[rows].max(axis=1, initial=0) + 1
-        self.pairs[rows, at], self.pairs[rows, _PAIRS + at] = steps, changes
-        yy = np.einsum("ap,ap->a", changes, changes)
-        self.age[rows, at] = age
-        self.sy[rows, :, at] = products[:, :_PAIRS]
-        self.sy[rows, at, at] = sy
-        self.yy[rows, :, at] = self.yy[rows, at, :] = products[:, _PAIRS:]
-        self.yy[rows, at, at] = yy
-        self.scale[rows] = sy / yy
+        self, rows: Rows, steps: Array, changes: Array, sy: Array, products: Array
+    ) -> Array:
+        """Write pairs over the oldest ones and return their places.
 
-    def _weights(self, rows: Array, products: Array) -> Array:
+        `products` (A, 2 m) are the old pairs times the changes.
+        """
+        age = self.age[rows]
+        at = age.argmin(axis=1)
+        every = np.arange(len(self.age))[rows]
+        self.age[every, at] = age.max(axis=1) + 1
+        self.pairs[every, at], self.pairs[every, _PAIRS + at] = steps, changes
+        yy = np.einsum("ap,ap->a", changes, changes)
+        self.sy[every, :, at] = products[:, :_PAIRS]
+        self.sy[every, at, at] = sy
+        self.yy[every, :, at] = self.yy[every, at, :] = products[:, _PAIRS:]
+        self.yy[every, at, at] = yy
+        self.scale[every] = sy / yy
+        return at
+
+    def _weights(self, rows: Rows, products: Array) -> Array:
         """Return the multiples (A, 2 m) of the pairs in the inverse Hessian times the gradient."""
         age, scale = self.age[rows], self.scale[rows, None]
         full = age > 0
@@ -118,83 +149,93 @@ class _Memory:
         outer = np.linalg.solve(upper.transpose(0, 2, 1), right[:, :, None])
         return np.concatenate([outer[:, :, 0], -scale * inner[:, :, 0]], axis=1)
 
-    def _times(self, rows: Array, vectors: Array) -> Array:
-        """Multiply the pairs by vectors (A, P, r)."""
-        if 2 * len(rows) < len(self.pairs):
-            return self.pairs[rows] @ vectors
-        if len(rows) == len(self.pairs):
-            return self.pairs @ vectors
-        spread = np.zeros((len(self.pairs), *vectors.shape[1:]))  # cheaper than a copy of the pairs
-        spread[rows] = vectors
-        return (self.pairs @ spread)[rows]
-
-    def _combined(self, rows: Array, weights: Array) -> Array:
-        """Add up the pairs times weights (A, 2 m)."""
-        if 2 * len(rows) < len(self.pairs):
-            return (weights[:, None] @ self.pairs[rows])[:, 0]
-        if len(rows) == len(self.pairs):
-            return (weights[:, None] @ self.pairs)[:, 0]
-        spread = np.zeros((len(self.pairs), weights.shape[1]))
-        spread[rows] = weights
-        return (spread[:, None] @ self.pairs)[rows, 0]
-
 
 class _Walk:
-    """Where the models stand, and their next trials."""
+    """Where the models that still learn stand, and their next trials.
+
+    A model that stops leaves its place to the last one, so that all arrays hold only models that
+    learn, and nothing is copied to leave the others out.
+    """
+
+    ARRAYS = (
+        *("numbers", "tol", "max_iter", "points", "values", "grads", "directions", "slopes"),
+        *("steps", "seconds", "evaluations", "iterations", "trials"),
+    )
 
     def __init__(self, stack: LogisticStack, numbers: Array) -> None:
         self.stack = stack
-        self.numbers = numbers
+        self.numbers = numbers.copy()
         models = [stack.models[i] for i in numbers]
         self.tol = np.array([model.tol for model in models])
-        self.live = np.ones(len(numbers), bool)
+        self.max_iter = np.array([model.max_iter for model in models])
         self.points = np.stack([model.params for model in models])
         started = perf_counter()
         self.values, self.grads = stack.loss_gradient(self.points, numbers)
-        self.seconds = np.full(len(numbers), (perf_counter() - started) / len(numbers))
         self.memory = _Memory(len(numbers), stack.size)
+        self.directions = -self.grads
+        with np.errstate(invalid="ignore", over="ignore"):
+            self.slopes = -np.einsum("ap,ap->a", self.grads, self.grads)
+        self.steps = 1 / np.sqrt(np.maximum(-self.slopes, np.finfo(np.float64).tiny))
         self.evaluations = np.ones(len(numbers), np.int64)
         self.iterations = np.zeros(len(numbers), np.int64)
         self.trials = np.zeros(len(numbers), np.int64)
+        self.seconds = np.full(len(numbers), (perf_counter() - started) / len(numbers))
         self.searches: dict[int, LineSearch] = {}
-        self._drop_failures(self.values, self.grads)
-        for row in np.flatnonzero(self.live & (np.abs(self.grads).max(axis=1) <= self.tol)):
+        self._history: list[tuple[Array, Array, Array]] = []
+        self._leaving: set[int] = set()
+        self._note_failures(self.values, self.grads)
+        for row in np.flatnonzero(np.abs(self.grads).max(axis=1) <= self.tol):
             self._stop(row, True, "the gradient is within tol")
-        self.directions = -self.grads
-        self.slopes = -np.einsum("ap,ap->a", self.grads, self.grads)
-        self.steps = 1 / np.sqrt(np.maximum(-self.slopes, np.finfo(np.float64).tiny))
+        self._let_go()
 
     def tick(self) -> None:
         """Evaluate the trial of every model, then move or go on searching."""
-        self._drop_dead()
         started = perf_counter()
-        rows = np.flatnonzero(self.live)
-        trials = self.points[rows] + self.steps[rows, None] * self.directions[rows]
-        values, grads = self.stack.loss_gradient(trials, self.numbers[rows])
-        self.evaluations[rows] += 1
-        self.trials[rows] += 1
-        fine = self._drop_failures(values, grads, rows)
-        if not fine.all():
-            rows, trials, values, grads = rows[fine], trials[fine], values[fine], grads[fine]
-        slopes = np.einsum("ap,ap->a", grads, self.directions[rows])
-        ends = self._search(rows, values, slopes)
-        self._move(rows[ends], trials[ends], values[ends], grads[ends], slopes[ends])
-        if len(rows):
-            self.seconds[rows] += (perf_counter() - started) / len(rows)
+        trials = self.steps[:, None] * self.directions
+        trials += self.points
+        values, grads = self.stack.loss_gradient(trials, self.numbers)
+        self.evaluations += 1
+        self.trials += 1
+        fine = self._note_failures(values, grads)
+        slopes = np.einsum("ap,ap->a", grads, self.directions)
+        ends = self._search(fine, values, slopes)
+        if ends.all():
+            self._move(_ALL, trials, values, grads, slopes)
+        elif ends.any():
+            rows = np.flatnonzero(ends)
+            self._move(rows, trials[rows], values[rows], grads[rows], slopes[rows])
+        self.seconds += (perf_counter() - started) / len(self.numbers)
+        self._let_go()
 
-    def _search(self, rows: Array, values: Array, slopes: Array) -> Array:
+    def tell(self) -> None:
+        """Write the models' losses and seconds of each iteration."""
+        if not self._history:
+            return
+        numbers, losses, seconds = (np.concatenate(parts) for parts in zip(*self._history))
+        order = np.argsort(numbers, kind="stable")
+        found, starts = np.unique(numbers[order], return_index=True)
+        for number, loss, spent in zip(
+            found.tolist(),
+            np.split(losses[order], starts[1:]),
+            np.split(seconds[order], starts[1:]),
+            strict=True,
+        ):
+            self.stack.models[number].losses = loss.tolist()
+            # The clock of an iteration is read at its start: the first has read nothing yet.
+            self.stack.models[number].seconds = spent.tolist()
+
+    def _search(self, fine: Array, values: Array, slopes: Array) -> Array:
         """Say which trials end their line searches; the others get their next step."""
-        enough = values <= self.values[rows] + DECREASE * self.steps[rows] * self.slopes[rows]
-        ends = enough & (np.abs(slopes) <= -FLATNESS * self.slopes[rows])
-        for i in np.flatnonzero(~ends):
-            row = int(rows[i])
+        enough = values <= self.values + DECREASE * self.steps * self.slopes
+        ends = enough & (np.abs(slopes) <= -FLATNESS * self.slopes) & fine
+        for row in np.flatnonzero(~ends & fine).tolist():
             number = int(self.numbers[row])
             search = self.searches.get(number)
             if search is None:
                 start = float(self.values[row]), float(self.slopes[row]), float(self.steps[row])
                 search = self.searches[number] = LineSearch(*start)
-            if search.tell(float(values[i]), float(slopes[i])):
-                ends[i] = True
+            if search.tell(float(values[row]), float(slopes[row])):
+                ends[row] = True
             elif self.trials[row] >= _TRIALS:
                 self._give_up(row)
             else:
@@ -212,87 +253,70 @@ class _Walk:
         self.slopes[row] = -(self.grads[row] @ self.grads[row])
         self.steps[row], self.trials[row] = 1.0, 0
 
-    def _move(
-        self, rows: Array, points: Array, values: Array, grads: Array, slopes: Array
-    ) -> None:
+    def _move(self, rows: Rows, points: Array, values: Array, grads: Array, slopes: Array) -> None:
         """Go to the trials that ended their searches, and choose the next directions."""
-        if not len(rows):
-            return
-        before, old_slopes, steps = self.values[rows], self.slopes[rows], self.steps[rows]
+        before, old_slopes, steps = self.values[rows].copy(), self.slopes[rows], self.steps[rows]
         changes = grads - self.grads[rows]
         moved = steps[:, None] * self.directions[rows]
+        sy = (slopes - old_slopes) * steps
+        kept = sy > -_EPS * old_slopes * steps
         self.points[rows], self.values[rows], self.grads[rows] = points, values, grads
         self.iterations[rows] += 1
         self.trials[rows] = 0
-        self._record(rows, values)
-        goes_on = self._judge(rows, before)
-        if not goes_on.any():
-            return
-        rows, sy = rows[goes_on], ((slopes - old_slopes) * steps)[goes_on]
-        kept = sy > _EPS * (-old_slopes * steps)[goes_on]
-        directions = self.memory.directions(
-            rows, grads[goes_on], moved[goes_on], changes[goes_on], sy, kept
-        )
+        self._history.append((self.numbers[rows].copy(), values, self.seconds[rows].copy()))
+        self.seconds[rows] = 0.0
+        if self.searches:
+            for number in self.numbers[rows].tolist():
+                self.searches.pop(number, None)
+        self._judge(rows, before)
+        # Those that stop get a direction too, which costs less than leaving them out.
+        directions = self.memory.directions(rows, grads, moved, changes, sy, kept)
         self.directions[rows] = directions
-        self.slopes[rows] = np.einsum("ap,ap->a", grads[goes_on], directions)
+        self.slopes[rows] = np.einsum("ap,ap->a", grads, directions)
         self.steps[rows] = 1.0
-        for row in rows[~(self.slopes[rows] < 0)]:
-            self._give_up(int(row))
+        for row in np.flatnonzero(~(self.slopes < 0)).tolist():
+            if row not in self._leaving:
+                self._give_up(row)
 
-    def _record(self, rows: Array, values: Array) -> None:
-        for row, value in zip(rows.tolist(), values.tolist(), strict=True):
-            number = int(self.numbers[row])
-            self.searches.pop(number, None)
-            model = self.stack.models[number]
-            model.losses.append(value)
-            model.seconds.append(float(self.seconds[row]))
-            self.seconds[row] = 0.0
-
-    def _judge(self, rows: Array, before: Array) -> Array:
-        """Stop models that are done, and say which go on."""
-        largest = np.abs(self.grads[rows]).max(axis=1)
-        size = np.maximum(np.maximum(np.abs(before), np.abs(self.values[rows])), 1.0)
-        flat = before - self.values[rows] <= _EPS * size
-        goes_on = np.ones(len(rows), bool)
-        for i, row in enumerate(rows.tolist()):
-            allowed = self.stack.models[int(self.numbers[row])].max_iter
-            if self.iterations[row] >= allowed:
-                self._stop(row, False, "max_iter is reached")
-            elif self.evaluations[row] > 50 * allowed:
-                self._stop(row, False, "too many evaluations")
-            elif largest[i] <= self.tol[row]:
-                self._stop(row, True, "the gradient is within tol")
-            elif flat[i]:
-                self._stop(row, True, "the objective no longer falls")
-            else:
-                continue
-            goes_on[i] = False
-        return goes_on
+    def _judge(self, rows: Rows, before: Array) -> None:
+        """Stop the models that are done."""
+        values, allowed = self.values[rows], self.max_iter[rows]
+        size = np.maximum(np.maximum(np.abs(before), np.abs(values)), 1.0)
+        reasons = (
+            (self.iterations[rows] >= allowed, False, "max_iter is reached"),
+            (self.evaluations[rows] > 50 * allowed, False, "too many evaluations"),
+            (
+                np.abs(self.grads[rows]).max(axis=1) <= self.tol[rows],
+                *(True, "the gradient is within tol"),
+            ),
+            (before - values <= _EPS * size, True, "the objective no longer falls"),
+        )
+        places = np.arange(len(self.numbers))[rows]
+        for holds, converged, message in reasons:
+            for row in places[holds].tolist():
+                if row not in self._leaving:
+                    self._stop(row, converged, message)
 
     def _stop(self, row: int, converged: bool, message: str) -> None:
         model = self.stack.models[int(self.numbers[row])]
         model.params = self.points[row].copy()
         model.converged, model.message = converged, message
-        self.live[row] = False
+        self._leaving.add(int(row))
 
-    def _drop_failures(self, values: Array, grads: Array, rows: Array | None = None) -> Array:
+    def _note_failures(self, values: Array, grads: Array) -> Array:
         """Stop the models whose loss or gradient is not finite; return which are fine."""
-        rows = np.arange(len(values)) if rows is None else rows
         fine = np.isfinite(values) & np.isfinite(grads).all(axis=1)
-        for i in np.flatnonzero(~fine):
-            model = self.stack.models[int(self.numbers[rows[i]])]
-            model.error = not_finite(float(values[i]))
-            self.live[rows[i]] = False
+        for row in np.flatnonzero(~fine).tolist():
+            self.stack.models[int(self.numbers[row])].error = not_finite(float(values[row]))
+            self._leaving.add(row)
         return fine
 
-    def _drop_dead(self) -> None:
-        """Shrink the arrays when enough models have stopped."""
-        if self.live.sum() > (1 - _SHARE_TO_DROP) * len(self.live):
-            return
-        rows = np.flatnonzero(self.live)
-        self.memory.keep(rows)
-        for name in (
-            *("numbers", "tol", "points", "values", "grads", "directions", "slopes", "steps"),
-            *("seconds", "evaluations", "iterations", "trials", "live"),
-        ):
-            setattr(self, name, getattr(self, name)[rows])
+    def _let_go(self) -> None:
+        """Give the places of the models that have stopped to the last ones."""
+        for row in sorted(self._leaving, reverse=True):
+            for owner in (self, self.memory):
+                for name in owner.ARRAYS:
+                    array = getattr(owner, name)
+                    array[row] = array[-1]
+                    setattr(owner, name, array[:-1])
+        self._leaving.clear()

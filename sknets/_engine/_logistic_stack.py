@@ -23,7 +23,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Logits of a block, in numbers: a few times this fits into a core's cache.
-_BLOCK = 2**16
+_BLOCK = 2**17
 
 # Logits up to this size need no shift before ``exp``; half of where it overflows.
 _SAFE_LOGIT = {np.dtype(np.float32): 40.0, np.dtype(np.float64): 350.0}
@@ -110,7 +110,7 @@ class LogisticStack:
     folds : sequence of Fold
         All with the same columns and classes.
     models : sequence of StackedModel
-        Ordered by fold.
+        Numbered by their places.
     fit_intercept : bool
         Whether the last column is an intercept, which is not penalised.
     """
@@ -124,28 +124,16 @@ class LogisticStack:
         self.shape = (len(folds[0].indicators), folds[0].X.shape[1])
         self.size = self.shape[0] * self.shape[1]
         self.dtype = folds[0].X.dtype
-        self.penalised = np.ones(self.shape, bool)
-        if fit_intercept:
-            self.penalised[:, -1] = False
-        self.penalised = self.penalised.ravel()
         self.l2 = np.array([model.l2 for model in models])
         self._fold_of = np.array([model.fold for model in models])
         self._norms = [fold.largest_norm for fold in folds]
-        self._pulls = self._label_pulls()
-
-    def _label_pulls(self) -> Array:
-        """Return the sums of weighted rows of each class, (M, P): the linear part of the loss."""
-        pulls = np.empty((len(self.models), self.size))
-        even: dict[int, Array] = {}
-        for i, model in enumerate(self.models):
-            fold = self.folds[model.fold]
-            if model.share is not None:
-                pulls[i] = ((fold.indicators * model.share) @ fold.X).ravel()
-                continue
-            if model.fold not in even:
-                even[model.fold] = (fold.indicators @ fold.X).ravel() / len(fold.X)
-            pulls[i] = even[model.fold]
-        return pulls
+        # The linear part of the loss: the sum of the rows of each class, (P,).
+        self._even_pulls = [(f.indicators @ f.X).ravel() / len(f.X) for f in folds]
+        self._pulls = {
+            i: ((folds[model.fold].indicators * model.share) @ folds[model.fold].X).ravel()
+            for i, model in enumerate(models)
+            if model.share is not None
+        }
 
     def loss_gradient(self, params: Array, models: Array) -> tuple[Array, Array]:
         """Evaluate the smooth objectives of some models.
@@ -155,7 +143,7 @@ class LogisticStack:
         params : ndarray of shape (A, P)
             Where.
         models : ndarray of shape (A,)
-            Numbers of the models, ascending.
+            Numbers of the models.
 
         Returns
         -------
@@ -168,19 +156,20 @@ class LogisticStack:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for fold, here in self.by_fold(models):
                 values[here], grads[here] = self._in_fold(fold, params[here], models[here])
-            values -= np.einsum("ap,ap->a", params, self._pulls[models])
+            n_penalised = self.shape[1] - int(self.fit_intercept)
+            coef = params.reshape(-1, *self.shape)[:, :, :n_penalised]
             l2 = self.l2[models]
-            coef = params * self.penalised
-            values += 0.5 * l2 * np.einsum("ap,ap->a", coef, coef)
-            grads += l2[:, None] * coef
+            values += 0.5 * l2 * np.einsum("akf,akf->a", coef, coef)
+            grads.reshape(-1, *self.shape)[:, :, :n_penalised] += l2[:, None, None] * coef
         return values, grads
 
-    def by_fold(self, models: Array) -> Iterator[tuple[int, slice]]:
+    def by_fold(self, models: Array) -> Iterator[tuple[int, Array]]:
         """Yield the folds of some models, and where in `models` those of the fold stand."""
         folds = self._fold_of[models]
-        starts = np.flatnonzero(np.append(True, folds[1:] != folds[:-1]))
-        for start, stop in zip(starts, [*starts[1:], len(folds)], strict=True):
-            yield int(folds[start]), slice(int(start), int(stop))
+        order = np.argsort(folds, kind="stable")
+        starts = np.flatnonzero(np.diff(folds[order])) + 1
+        for where in np.split(order, starts):
+            yield int(folds[where[0]]), where
 
     def by_class(self, params: Array) -> Array:
         """Return parameters (A, P) as the rows of one product, (K * A, D)."""
@@ -203,12 +192,10 @@ class LogisticStack:
         even = np.full(n, 1 / n, self.dtype)
         return np.stack([even if share is None else share for share in given])
 
-    def blocks(self, fold: int, n_models: int) -> Iterator[slice]:
-        """Cut the rows of a fold so that a block's logits stay in a core's cache."""
-        n = len(self.folds[fold].X)
-        step = max(64, _BLOCK // (self.shape[0] * n_models))
-        for start in range(0, n, step):
-            yield slice(start, min(start + step, n))
+    def block_rows(self, fold: int, n_models: int) -> int:
+        """Return how many rows of a fold have logits that stay in a core's cache."""
+        fitting = max(64, _BLOCK // (self.shape[0] * n_models))
+        return min(fitting, len(self.folds[fold].X))
 
     def _in_fold(self, number: int, params: Array, models: Array) -> tuple[Array, Array]:
         """Return the sums over rows of the logarithms' part of the loss, and their gradients."""
@@ -217,9 +204,13 @@ class LogisticStack:
         shifted = self.needs_shift(number, weights)
         values = np.zeros(len(models))
         grads = np.zeros(weights.shape, self.dtype)
-        for rows in self.blocks(number, len(models)):
+        n_rows = self.block_rows(number, len(models))
+        memory = np.empty(len(weights) * n_rows, self.dtype)
+        for start in range(0, len(fold.X), n_rows):
+            rows = slice(start, start + n_rows)
             x = fold.X[rows]
-            proba, log_sums = self.probabilities(weights @ x.T, shifted=shifted)
+            logits = np.matmul(weights, x.T, out=memory[: len(weights) * len(x)].reshape(-1, len(x)))
+            proba, log_sums = self.probabilities(logits, shifted=shifted)
             proba -= fold.indicators[:, None, rows]
             if share is None:
                 values += log_sums.sum(axis=1, dtype=np.float64)
@@ -227,10 +218,14 @@ class LogisticStack:
                 part = share[:, rows]
                 values += np.einsum("ab,ab->a", log_sums, part, dtype=np.float64)
                 proba *= part
-            grads += proba.reshape(len(weights), -1) @ x
+            grads += logits @ x
         if share is None:
             values /= len(fold.X)
             grads /= len(fold.X)
+            values -= params @ self._even_pulls[number]
+        else:
+            pulls = [self._pulls.get(i, self._even_pulls[number]) for i in models]
+            values -= np.einsum("ap,ap->a", params, np.stack(pulls))
         return values, self.by_model(grads)
 
     def needs_shift(self, fold: int, weights: Array) -> bool:

@@ -1,0 +1,75 @@
+"""Solvers of stacks of logistic regressions, by name, and the threads that they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from sknets._core import limit_threads
+from sknets._engine._lbfgs_stack import stacked_lbfgs
+from sknets._engine._logistic_stack import Array, LogisticStack
+
+STACK_SOLVERS: dict[str, Callable[[LogisticStack, Array, Callable[[], bool]], None]] = {
+    "lbfgs": stacked_lbfgs,
+}
+"""Solvers by name; they take a stack, numbers of its models, and a callback after every pass."""
+
+# Multiply-adds of a pass over X, of all models of a thread, below which threads do not pay.
+_WORTH_THREADS = 2e7
+
+
+def run_stack(stack: LogisticStack, solver: str, after_tick: Callable[[], None]) -> None:
+    """Minimise all objectives of a stack.
+
+    The models of different folds have nothing in common, so that each thread takes folds of its
+    own and multiplies them alone: two small products on a thread each take less time than one after
+    the other on two.
+
+    Parameters
+    ----------
+    stack : LogisticStack
+        Whose models are filled in.
+    solver : str
+        A key of ``STACK_SOLVERS``.
+    after_tick : callable () -> None
+        Called after every pass over X, at most as often as a model iterates.
+    """
+    solve = STACK_SOLVERS[solver]
+    folds = np.array([model.fold for model in stack.models])
+    n_threads = _useful_threads(stack)
+    if n_threads == 1:
+        with limit_threads(1):
+            solve(stack, np.arange(len(folds)), _Watch(after_tick))
+        return
+    watch = _Watch(None)
+    with limit_threads(1), ThreadPoolExecutor(n_threads) as pool:
+        parts = [np.flatnonzero(folds % n_threads == i) for i in range(n_threads)]
+        running = [pool.submit(solve, stack, part, watch) for part in parts]
+        try:
+            for part in running:
+                part.result()
+        except BaseException:
+            watch.ends = True  # an interrupt waits for one pass, not for all
+            raise
+
+
+class _Watch:
+    """Told of every pass; says whether to end."""
+
+    def __init__(self, after_tick: Callable[[], None] | None) -> None:
+        self.after_tick = after_tick
+        self.ends = False
+
+    def __call__(self) -> bool:
+        if self.after_tick is not None:
+            self.after_tick()
+        return self.ends
+
+
+def _useful_threads(stack: LogisticStack) -> int:
+    """Return how many threads pay: at most those of torch, which the user has set."""
+    work = sum(len(stack.folds[model.fold].X) for model in stack.models) * stack.size
+    return int(max(1, min(torch.get_num_threads(), len(stack.folds), work // _WORTH_THREADS)))
