@@ -183,8 +183,8 @@ class _Walk:
         self.searches: dict[int, LineSearch] = {}
         self._history: list[tuple[Array, Array, Array]] = []
         self._leaving: set[int] = set()
-        self._note_failures(self.values, self.grads)
-        for row in np.flatnonzero(np.abs(self.grads).max(axis=1) <= self.tol):
+        fine = self._note_failures(self.values, self.slopes)
+        for row in np.flatnonzero(fine & (np.abs(self.grads).max(axis=1) <= self.tol)):
             self._stop(row, True, "the gradient is within tol")
         self._let_go()
 
@@ -196,8 +196,9 @@ class _Walk:
         values, grads = self.stack.loss_gradient(trials, self.numbers)
         self.evaluations += 1
         self.trials += 1
-        fine = self._note_failures(values, grads)
-        slopes = np.einsum("ap,ap->a", grads, self.directions)
+        with np.errstate(invalid="ignore", over="ignore"):
+            slopes = np.einsum("ap,ap->a", grads, self.directions)
+        fine = self._note_failures(values, slopes)
         ends = self._search(fine, values, slopes)
         if ends.all():
             self._move(_ALL, trials, values, grads, slopes)
@@ -303,9 +304,12 @@ class _Walk:
         model.converged, model.message = converged, message
         self._leaving.add(int(row))
 
-    def _note_failures(self, values: Array, grads: Array) -> Array:
-        """Stop the models whose loss or gradient is not finite; return which are fine."""
-        fine = np.isfinite(values) & np.isfinite(grads).all(axis=1)
+    def _note_failures(self, values: Array, slopes: Array) -> Array:
+        """Stop the models whose loss or slope is not finite; return which are fine.
+
+        A gradient that is not finite has no finite slope.
+        """
+        fine = np.isfinite(values) & np.isfinite(slopes)
         for row in np.flatnonzero(~fine).tolist():
             self.stack.models[int(self.numbers[row])].error = not_finite(float(values[row]))
             self._leaving.add(row)

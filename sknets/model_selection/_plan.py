@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -16,6 +17,10 @@ from sknets._base import StackedFit, fit_stacks, why_not_stacked
 from sknets._core._sklearn import safe_indexing
 from sknets.model_selection._last_step import last_step, weight_name
 from sknets.model_selection._preparation import prepare_stacks
+
+
+# Settings of these types cannot change.
+_PLAIN = (str, bytes, bool, int, float, np.number, np.bool_, type(None))
 
 
 @dataclass
@@ -67,7 +72,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         self._folds = {train.tobytes(): i for i, (train, _) in enumerate(self.splits)}
-        self._numbers = {joblib.hash(c): i for i, c in reversed(list(enumerate(self.candidates)))}
+        self._numbers = {_key(c): i for i, c in reversed(list(enumerate(self.candidates)))}
 
     def fold_of(self, rows: np.ndarray) -> int | None:
         """Return which fold trains on these rows; None for no fold: all rows."""
@@ -75,7 +80,7 @@ class Plan:
 
     def number_of(self, candidate: dict) -> int:
         """Return the number of a candidate."""
-        return self._numbers[joblib.hash(candidate)]
+        return self._numbers[_key(candidate)]
 
     def candidate(self, number: int) -> Any:
         """Return a fresh estimator with a candidate's settings."""
@@ -85,8 +90,12 @@ class Plan:
     def run(self, *, n_jobs: int | None, max_bytes: int) -> None:
         """Make all fits."""
         for number in range(len(self.candidates)):
+            first = self.candidate(number)
+            is_plain = _has_plain_settings(first)
             for fold in range(len(self.splits)):
-                self.fits[number, fold] = PlannedFit(self.candidate(number))
+                # To clone an estimator takes longer than to fit one of a stack.
+                candidate = copy.copy(first) if is_plain else self.candidate(number)
+                self.fits[number, fold] = PlannedFit(candidate)
         alone = [key for key, fit in self.fits.items() if not self._may_stack(fit)]
         stacked = [key for key in self.fits if key not in set(alone)]
         alone += prepare_stacks(self, stacked)
@@ -123,6 +132,20 @@ class Plan:
         for key, (estimator, error, seconds) in zip(keys, results, strict=True):
             fit = self.fits[key]
             fit.estimator, fit.error, fit.seconds = estimator, error, seconds
+
+
+def _key(candidate: dict) -> Any:
+    """Return what tells a candidate from the others."""
+    key = tuple((name, type(value), value) for name, value in sorted(candidate.items()))
+    if all(isinstance(value, _PLAIN) and value == value for _, _, value in key):
+        return key
+    return joblib.hash(candidate)
+
+
+def _has_plain_settings(estimator: Any) -> bool:
+    """Whether a shallow copy of an estimator that is not fitted is as good as a clone."""
+    given = set(vars(estimator)) - set(estimator.get_params(deep=False))
+    return not given and all(isinstance(value, _PLAIN) for value in vars(estimator).values())
 
 
 def _fit_alone(
