@@ -1,8 +1,8 @@
 """L-BFGS for a stack of logistic regressions: the steps that scipy takes for each, all at once.
 
 Every model has its own memory, step length and stop; a pass over X serves all of them. The rules
-(first step, line search, when the memory is refused or forgotten, when to stop) are those of scipy's
-L-BFGS-B without bounds, so that a model in a stack visits the points that it visits alone.
+(first step, line search, when the memory is refused or forgotten, when to stop) are those of
+scipy's L-BFGS-B without bounds, so that a model in a stack visits the points that it visits alone.
 
 Source: R. H. Byrd, J. Nocedal, R. B. Schnabel, "Representations of quasi-Newton matrices and their
 use in limited memory methods", Math. Program. 63 (1994), theorem 2.2, for the steps; R. H. Byrd,
@@ -212,7 +212,8 @@ class _Walk:
         """Write the models' losses and seconds of each iteration."""
         if not self._history:
             return
-        numbers, losses, seconds = (np.concatenate(parts) for parts in zip(*self._history))
+        columns = zip(*self._history, strict=True)
+        numbers, losses, seconds = (np.concatenate(column) for column in columns)
         order = np.argsort(numbers, kind="stable")
         found, starts = np.unique(numbers[order], return_index=True)
         for number, loss, spent in zip(

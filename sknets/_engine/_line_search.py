@@ -150,9 +150,7 @@ def _cubic(a: _Trial, b: _Trial) -> float:
     """Return the minimum of the cubic through two trials, measured from `a`."""
     theta = 3 * (a.value - b.value) / (b.step - a.step) + a.slope + b.slope
     scale = max(abs(theta), abs(a.slope), abs(b.slope))
-    root = scale * math.sqrt(
-        max(0.0, (theta / scale) ** 2 - (a.slope / scale) * (b.slope / scale))
-    )
+    root = scale * math.sqrt(max(0.0, (theta / scale) ** 2 - (a.slope / scale) * (b.slope / scale)))
     if b.step < a.step:
         root = -root
     share = ((root - a.slope) + theta) / (((root - a.slope) + root) + b.slope)
@@ -163,9 +161,7 @@ def _cubic_beyond(a: _Trial, b: _Trial) -> float | None:
     """Return the cubic's minimum on the far side of `a` from `b`; None where it has none."""
     theta = 3 * (b.value - a.value) / (a.step - b.step) + b.slope + a.slope
     scale = max(abs(theta), abs(a.slope), abs(b.slope))
-    root = scale * math.sqrt(
-        max(0.0, (theta / scale) ** 2 - (b.slope / scale) * (a.slope / scale))
-    )
+    root = scale * math.sqrt(max(0.0, (theta / scale) ** 2 - (b.slope / scale) * (a.slope / scale)))
     if a.step > b.step:
         root = -root
     share = ((root - a.slope) + theta) / ((root + (b.slope - a.slope)) + root)

@@ -209,7 +209,9 @@ class LogisticStack:
         for start in range(0, len(fold.X), n_rows):
             rows = slice(start, start + n_rows)
             x = fold.X[rows]
-            logits = np.matmul(weights, x.T, out=memory[: len(weights) * len(x)].reshape(-1, len(x)))
+            logits = np.matmul(
+                weights, x.T, out=memory[: len(weights) * len(x)].reshape(-1, len(x))
+            )
             proba, log_sums = self.probabilities(logits, shifted=shifted)
             proba -= fold.indicators[:, None, rows]
             if share is None:

@@ -18,7 +18,6 @@ from sknets._core._sklearn import safe_indexing
 from sknets.model_selection._last_step import last_step, weight_name
 from sknets.model_selection._preparation import prepare_stacks
 
-
 # Settings of these types cannot change.
 _PLAIN = (str, bytes, bool, int, float, np.number, np.bool_, type(None))
 
