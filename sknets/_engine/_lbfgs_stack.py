@@ -184,7 +184,8 @@ class _Walk:
         self._history: list[tuple[Array, Array, Array]] = []
         self._leaving: set[int] = set()
         fine = self._note_failures(self.values, self.slopes)
-        for row in np.flatnonzero(fine & (np.abs(self.grads).max(axis=1) <= self.tol)):
+        within = fine & (np.abs(self.grads).max(axis=1) <= self.tol)
+        for row in np.flatnonzero(within).tolist():
             self._stop(row, True, "the gradient is within tol")
         self._let_go()
 

@@ -124,6 +124,10 @@ class LogisticStack:
         self.shape = (len(folds[0].indicators), folds[0].X.shape[1])
         self.size = self.shape[0] * self.shape[1]
         self.dtype = folds[0].X.dtype
+        self.penalised = np.ones(self.shape, bool)
+        if fit_intercept:
+            self.penalised[:, -1] = False
+        self.penalised = self.penalised.ravel()
         self.l2 = np.array([model.l2 for model in models])
         self._fold_of = np.array([model.fold for model in models])
         self._norms = [fold.largest_norm for fold in folds]
@@ -165,6 +169,8 @@ class LogisticStack:
 
     def by_fold(self, models: Array) -> Iterator[tuple[int, Array]]:
         """Yield the folds of some models, and where in `models` those of the fold stand."""
+        if not len(models):
+            return
         folds = self._fold_of[models]
         order = np.argsort(folds, kind="stable")
         starts = np.flatnonzero(np.diff(folds[order])) + 1

@@ -11,9 +11,14 @@ import torch
 from sknets._core import limit_threads
 from sknets._engine._lbfgs_stack import stacked_lbfgs
 from sknets._engine._logistic_stack import Array, LogisticStack
+from sknets._engine._newton_stack import stacked_newton_cg, stacked_newton_cholesky
+from sknets._engine._proximal_newton_stack import stacked_proximal_newton
 
 STACK_SOLVERS: dict[str, Callable[[LogisticStack, Array, Callable[[], bool]], None]] = {
     "lbfgs": stacked_lbfgs,
+    "newton-cg": stacked_newton_cg,
+    "newton-cholesky": stacked_newton_cholesky,
+    "proximal-newton": stacked_proximal_newton,
 }
 """Solvers by name; they take a stack, numbers of its models, and a callback after every pass."""
 

@@ -10,7 +10,15 @@ import torch
 
 from sknets._base import CannotStack, StackedFit, Stacker
 from sknets._data import check_sample_weight, combine_weights
-from sknets._engine import Fold, FullBatchResult, LogisticStack, Progress, StackedModel, run_stack
+from sknets._engine import (
+    STACK_SOLVERS,
+    Fold,
+    FullBatchResult,
+    LogisticStack,
+    Progress,
+    StackedModel,
+    run_stack,
+)
 from sknets.linear_model._logistic_fit import (
     balanced_weights,
     fill_history,
@@ -18,15 +26,13 @@ from sknets.linear_model._logistic_fit import (
     warn_unless_converged,
 )
 
-_SOLVERS = ("lbfgs",)
-
 
 class LogisticStacker(Stacker):
     """Stacks logistic regressions that take the same solver's steps."""
 
     def why_not(self, estimator: Any) -> str | None:
         """Return why an estimator's settings cannot be part of any stack."""
-        if estimator.solver not in _SOLVERS:
+        if estimator.solver not in STACK_SOLVERS:
             return f"solver={estimator.solver!r} is not stacked"
         return None
 

@@ -66,6 +66,25 @@ LOGISTIC = {
     ),
     "balanced": (logistic(class_weight="balanced"), {"C": CS}, iris),
     "tol": (logistic(), {"tol": [1e-2, 1e-4, 1e-8]}, digits),
+    "newton-cholesky": (
+        logistic(solver="newton-cholesky"),
+        {"C": [*CS, np.inf], "class_weight": [None, "balanced"]},
+        iris,
+    ),
+    "newton-cholesky, binary": (logistic(solver="newton-cholesky"), {"C": CS}, breast_cancer),
+    "newton-cg": (logistic(solver="newton-cg"), {"C": CS, "tol": [1e-2, 1e-7]}, digits),
+    "newton-cg, binary": (logistic(solver="newton-cg"), {"C": CS}, breast_cancer),
+    "l1_ratio": (
+        logistic(solver="proximal-newton"),
+        {"C": [0.01, 0.1, 1.0], "l1_ratio": [0.0, 0.5, 1.0]},
+        breast_cancer,
+    ),
+    "l1_ratio, classes": (
+        logistic(solver="proximal-newton"),
+        {"C": [0.1, 1.0], "l1_ratio": [0.3, 1.0], "class_weight": [None, "balanced"]},
+        iris,
+    ),
+    "several solvers": (logistic(), {"solver": ["lbfgs", "newton-cg", "newton-cholesky"]}, iris),
     "max_iter": (logistic(), {"max_iter": [0, 1, 5, 40], "C": [1.0, 1e4]}, digits),
 }
 
@@ -81,7 +100,9 @@ def test_logistic_regression(name):
     assert all_in_stacks(ours)
 
 
-@pytest.mark.parametrize("name", [n for n in LOGISTIC if n not in ("tol", "max_iter")])
+@pytest.mark.parametrize(
+    "name", [n for n in LOGISTIC if n not in ("tol", "max_iter", "several solvers")]
+)
 def test_probabilities_at_a_small_tol(name):
     estimator, grid, load = LOGISTIC[name]
     # Long ways of ill-conditioned problems magnify rounding; their ends are the same.
@@ -94,13 +115,16 @@ def test_probabilities_at_a_small_tol(name):
     assert_same_results(ours, theirs, atol=1e-6)
 
 
-@pytest.mark.parametrize(("load", "C"), [(digits, 1.0), (breast_cancer, 0.1), (iris, 1.0)])
-def test_a_stacked_fit_takes_the_steps_of_a_single_one(load, C):
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton-cholesky", "proximal-newton"])
+@pytest.mark.parametrize(("load", "C"), [(digits, 0.1), (breast_cancer, 0.1), (iris, 1.0)])
+def test_a_stacked_fit_takes_the_steps_of_a_single_one(load, C, solver):
     X, y = load()
     every = np.arange(len(y))
-    search = VectorizedGridSearchCV(logistic(), {"C": [C]}, cv=[(every, every[:9])], refit=False)
+    search = VectorizedGridSearchCV(
+        logistic(solver=solver), {"C": [C]}, cv=[(every, every[:9])], refit=False
+    )
     stacked = search_estimators(search, X, y)[0]
-    alone = logistic(C=C).fit(X, y)
+    alone = logistic(C=C, solver=solver).fit(X, y)
     assert stacked.n_iter_ == alone.n_iter_
     assert stacked.n_iter_.dtype == alone.n_iter_.dtype
     np.testing.assert_allclose(stacked.coef_, alone.coef_, atol=1e-8)
@@ -207,6 +231,7 @@ def test_logits_beyond_exp():
         ({"class_weight": {0: 0.0, 1: 0.0}}, "at least one value above zero"),
         ({"class_weight": {7: 1.0}}, "must name classes of y"),
         ({"l1_ratio": 0.5}, "must be 0 with solver"),
+        ({"solver": "saga"}, "proximal-newton"),
         ({"C": -1.0}, "C"),
         ({"batch_size": 10}, "no mini-batches"),
     ],
