@@ -74,6 +74,13 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
     --------
     VectorizedRandomizedSearchCV : Samples settings.
 
+    Notes
+    -----
+    In float64 the predictions are those of a fit alone. Stacked solvers of `LogisticRegression`
+    take the steps that they take alone; over some dozens of iterations on features that are not
+    scaled, rounding grows to the size of `tol` (as it does when rows change places), and a row on
+    the border between two classes may be predicted otherwise.
+
     References
     ----------
     `sklearn.model_selection.GridSearchCV
