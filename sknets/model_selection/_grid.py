@@ -23,7 +23,8 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
     Parameters
     ----------
     estimator : estimator
-        An `MLPClassifier`, a `Pipeline` that ends in one, or any other estimator.
+        An `MLPClassifier`, `LogisticRegression` or `Perceptron`, a `Pipeline` that ends in one, or
+        any other estimator.
     param_grid : dict or list of dict
         Settings to try. Learning rates, penalties, momenta, Adam's constants, dropout rates, class
         weights, seeds, tolerances and early stopping may differ inside a stack; hidden layers,

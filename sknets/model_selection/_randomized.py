@@ -20,7 +20,8 @@ class VectorizedRandomizedSearchCV(Vectorized, RandomizedSearchCV):
     Parameters
     ----------
     estimator : estimator
-        An `MLPClassifier`, a `Pipeline` that ends in one, or any other estimator.
+        An `MLPClassifier`, `LogisticRegression` or `Perceptron`, a `Pipeline` that ends in one, or
+        any other estimator.
     param_distributions : dict or list of dict
         Distributions or lists to sample settings from.
     n_iter : int, default=10
