@@ -140,6 +140,8 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     """
 
     _stacker = PerceptronStacker()
+    t_: int
+
     _parameter_constraints: dict = {
         "penalty": [StrOptions({"l2", "l1", "elasticnet"}), None],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -290,7 +292,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
                 start = _start(data, self.coef_, self.intercept_, self.history_)
             else:
                 start = _start(data, None, None)
-            seen: int = self.t_ if fitted else 1
+            seen = self.t_ if fitted else 1
             self._train(data, start, (X, y, sample_weight), 1)
             self.t_ = seen + data.rows.n
         return self
@@ -338,7 +340,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
             setattr(self, name, value)
         self.history_ = result.history
         self.n_iter_ = n_epochs
-        self.t_: int = 1 + n_epochs * data.rows.n
+        self.t_ = 1 + n_epochs * data.rows.n
         if self.tol is not None and n_epochs == self.max_iter:
             warnings.warn(
                 f"max_iter={self.max_iter} epochs are done and training has not converged yet. "
