@@ -78,8 +78,8 @@ class PerceptronStacker(Stacker):
             task, models, random_state, validation=held, after_epoch=after_epoch
         )
         stack.run()
-        for fit, result, error in zip(ready, stack.results, stack.errors, strict=True):
-            _finish(fit, data, result, error)
+        for fit, result, failure in zip(ready, stack.results, stack.errors, strict=True):
+            _finish(fit, data, result, failure)
 
 
 def _data_of(fit: StackedFit) -> TrainingData:
