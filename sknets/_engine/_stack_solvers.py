@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import torch
@@ -45,33 +45,56 @@ def run_stack(stack: LogisticStack, solver: str, after_tick: Callable[[], None])
     solve = STACK_SOLVERS[solver]
     folds = np.array([model.fold for model in stack.models])
     n_threads = _useful_threads(stack)
+    most = max(model.max_iter for model in stack.models)
+    parts = [np.flatnonzero(folds % n_threads == i) for i in range(n_threads)]
     if n_threads == 1:
         with limit_threads(1):
-            solve(stack, np.arange(len(folds)), _Watch(after_tick))
+            solve(stack, parts[0], _Watch(most, after_tick))
         return
-    watch = _Watch(None)
+    watches = [_Watch(most) for _ in parts]
     with limit_threads(1), ThreadPoolExecutor(n_threads) as pool:
-        parts = [np.flatnonzero(folds % n_threads == i) for i in range(n_threads)]
-        running = [pool.submit(solve, stack, part, watch) for part in parts]
+        running = [
+            pool.submit(solve, stack, part, watch)
+            for part, watch in zip(parts, watches, strict=True)
+        ]
         try:
-            for part in running:
-                part.result()
-        except BaseException:
-            watch.ends = True  # an interrupt waits for one pass, not for all
-            raise
+            _follow(running, watches, after_tick)
+        finally:
+            for watch in watches:
+                watch.ends = True  # an interrupt waits for one pass, not for all
 
 
 class _Watch:
-    """Told of every pass; says whether to end."""
+    """Counts the passes of a solver, passes them on, and says whether to end."""
 
-    def __init__(self, after_tick: Callable[[], None] | None) -> None:
+    def __init__(self, most: int, after_tick: Callable[[], None] | None = None) -> None:
+        self.most = most
         self.after_tick = after_tick
+        self.n_ticks = 0
         self.ends = False
 
     def __call__(self) -> bool:
-        if self.after_tick is not None:
-            self.after_tick()
+        if self.n_ticks < self.most:
+            self.n_ticks += 1
+            if self.after_tick is not None:
+                self.after_tick()
         return self.ends
+
+
+def _follow(
+    running: list[Future[None]], watches: list[_Watch], after_tick: Callable[[], None]
+) -> None:
+    """Wait for the threads, and tell of their passes from this one."""
+    told = 0
+    while running:
+        done, waiting = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+        for part in done:
+            part.result()
+        running = list(waiting)
+        n_ticks = max(watch.n_ticks for watch in watches)
+        while told < n_ticks:
+            told += 1
+            after_tick()
 
 
 def _useful_threads(stack: LogisticStack) -> int:

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.decomposition import PCA
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import LogisticRegression as TheirLogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
 from sklearn.pipeline import make_pipeline
@@ -164,6 +165,45 @@ def test_unequal_folds():
     ours = VectorizedGridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
     assert_same_results(ours, theirs, atol=1e-7)
     assert all_in_stacks(ours)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("solver", ["lbfgs", "proximal-newton"])
+def test_folds_on_threads(solver):
+    X, y = digits(1797)
+    grid = {"C": np.logspace(-4, 4, 15 if solver == "lbfgs" else 10)}
+    estimator = logistic(max_iter=3 if solver == "lbfgs" else 1, solver=solver)
+    settings = {"cv": 5, "scoring": "neg_log_loss"}
+    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert all_in_stacks(ours)
+    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs, atol=1e-7)
+
+
+def test_small_stacks():
+    X, y = iris()
+    whole = VectorizedGridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
+    parts = VectorizedGridSearchCV(logistic(), {"C": CS}, cv=3, max_stack_bytes=1).fit(X, y)
+    assert_same_results(parts, whole)
+    assert whole.vectorization_[0][0] != parts.vectorization_[0][0]
+
+
+def test_every_fit_that_has_not_converged_warns():
+    X, y = iris()
+    settings = {"cv": 3, "refit": False}
+    with pytest.warns(ConvergenceWarning, match="has not converged after 2 iterations") as ours:
+        VectorizedGridSearchCV(logistic(), {"max_iter": [2, 1000]}, **settings).fit(X, y)
+    with pytest.warns(ConvergenceWarning) as theirs:
+        GridSearchCV(logistic(), {"max_iter": [2, 1000]}, **settings).fit(X, y)
+    assert len(ours) == len(theirs) == 3
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0}])
