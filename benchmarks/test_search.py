@@ -19,10 +19,10 @@ from skorch import NeuralNetClassifier  # noqa: TID251 - a contender
 from torch import nn
 
 from benchmarks.contenders import make_mlp
-from benchmarks.data import digits, table
+from benchmarks.data import digits, mnist, table
 from benchmarks.race import OURS, Agreement, Contender, race
 from benchmarks.report import Curve, threads_text
-from sknets.linear_model import LogisticRegression
+from sknets.linear_model import LogisticRegression, Perceptron
 from sknets.model_selection import VectorizedGridSearchCV, VectorizedRandomizedSearchCV
 from sknets.neural_network import MLPClassifier
 
@@ -125,6 +125,20 @@ def test_search_logistic(run_race, size, name):
         # Both take the same steps; rounding may put a row or two on the other side.
         agreement=Agreement("mean test accuracy", abs=1e-4),
         targets={"scikit-learn": 5},
+    )
+
+
+def test_search_perceptron(run_race, size):
+    X, y = mnist(size(6_000, 1_000))
+    grid = {"eta0": [0.1, 1.0, 10.0], "tol": [1e-2, 1e-3, 1e-4]}
+    ours = VectorizedGridSearchCV(Perceptron(max_iter=10, device="cpu"), grid, cv=3)
+    theirs = GridSearchCV(sklearn.linear_model.Perceptron(max_iter=10), grid, cv=3, n_jobs=2)
+    run_race(
+        f"Search, Perceptron MNIST {len(X)}×784, 3 rates × 3 tols × 3 folds, float32",
+        [_contender(OURS, ours, X, y), _contender("scikit-learn", theirs, X, y)],
+        rounds=3,
+        agreement=Agreement("mean test accuracy", abs=0.03),
+        targets={},
     )
 
 

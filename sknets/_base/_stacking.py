@@ -158,12 +158,12 @@ def fit_stacks(fits: Sequence[StackedFit], *, max_bytes: int) -> None:
         How much memory a stack may take.
     """
     groups: dict[tuple, list[StackedFit]] = {}
+    checked = _Checked()
     for fit in fits:
         stacker = stacker_of(fit.estimator)
         assert stacker is not None
         try:
-            if not get_config()["skip_parameter_validation"]:
-                fit.estimator._validate_params()
+            checked.check(fit.estimator)
             key = (type(fit.estimator), id(fit.data), stacker.key(fit))
         except Exception as error:  # a bad value
             fit.where, fit.error, fit.is_done = "its settings are not valid", error, True
@@ -173,6 +173,22 @@ def fit_stacks(fits: Sequence[StackedFit], *, max_bytes: int) -> None:
     for number, stack in enumerate(stacks, start=1):
         for fit in stack:
             fit.where = f"stack {number} of {len(stack)} nets"
+
+
+class _Checked:
+    """Checks the settings of estimators, once where the folds have the very same ones."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple, Any] = {}
+        self._skips = get_config()["skip_parameter_validation"]
+
+    def check(self, estimator: Any) -> None:
+        """Raise if a parameter is not valid."""
+        settings = vars(estimator)
+        key = tuple(id(value) for value in settings.values())
+        if not self._skips and key not in self._seen:
+            estimator._validate_params()
+            self._seen[key] = list(settings.values())  # an id is of an object that lives
 
 
 def _run_group(fits: list[StackedFit], max_bytes: int) -> list[list[StackedFit]]:

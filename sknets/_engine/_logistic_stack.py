@@ -130,9 +130,12 @@ class LogisticStack:
         self.penalised = self.penalised.ravel()
         self.l2 = np.array([model.l2 for model in models])
         self._fold_of = np.array([model.fold for model in models])
-        self._norms = [fold.largest_norm for fold in folds]
+        self._norms = np.array([fold.largest_norm for fold in folds])
+        self._lengths = np.array([len(fold.X) for fold in folds])
         # The linear part of the loss: the sum of the rows of each class, (P,).
-        self._even_pulls = [(f.indicators @ f.X).ravel() / len(f.X) for f in folds]
+        self._even_pulls = np.array(
+            [(f.indicators @ f.X).ravel() / len(f.X) for f in folds], np.float64
+        )
         self._pulls = {
             i: ((folds[model.fold].indicators * model.share) @ folds[model.fold].X).ravel()
             for i, model in enumerate(models)
@@ -158,8 +161,11 @@ class LogisticStack:
         """
         values, grads = np.empty(len(models)), np.empty((len(models), self.size))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            shifted = self.needs_shift(params, models)
             for fold, here in self.by_fold(models):
-                values[here], grads[here] = self._in_fold(fold, params[here], models[here])
+                values[here], grads[here] = self._in_fold(
+                    fold, params[here], models[here], shifted=bool(shifted[here].any())
+                )
             n_penalised = self.shape[1] - int(self.fit_intercept)
             coef = params.reshape(-1, *self.shape)[:, :, :n_penalised]
             l2 = self.l2[models]
@@ -191,6 +197,8 @@ class LogisticStack:
 
     def shares(self, fold: int, models: Array) -> Array | None:
         """Return the weights (A, n) of the rows of a fold; None if all are ``1 / n``."""
+        if not self._pulls:
+            return None
         given = [self.models[i].share for i in models]
         if all(share is None for share in given):
             return None
@@ -203,11 +211,12 @@ class LogisticStack:
         fitting = max(64, _BLOCK // (self.shape[0] * n_models))
         return min(fitting, len(self.folds[fold].X))
 
-    def _in_fold(self, number: int, params: Array, models: Array) -> tuple[Array, Array]:
+    def _in_fold(
+        self, number: int, params: Array, models: Array, *, shifted: bool
+    ) -> tuple[Array, Array]:
         """Return the sums over rows of the logarithms' part of the loss, and their gradients."""
         fold, share = self.folds[number], self.shares(number, models)
         weights = self.by_class(params)
-        shifted = self.needs_shift(number, weights)
         values = np.zeros(len(models))
         grads = np.zeros(weights.shape, self.dtype)
         n_rows = self.block_rows(number, len(models))
@@ -236,10 +245,11 @@ class LogisticStack:
             values -= np.einsum("ap,ap->a", params, np.stack(pulls))
         return values, self.by_model(grads)
 
-    def needs_shift(self, fold: int, weights: Array) -> bool:
-        """Whether logits of weights (K * A, D) could be too large for ``exp``."""
-        longest = np.sqrt(np.einsum("kd,kd->k", weights, weights).max())
-        return not longest * self._norms[fold] <= _SAFE_LOGIT[self.dtype]
+    def needs_shift(self, params: Array, models: Array) -> Array:
+        """Say for which models (A,) logits could be too large for ``exp``."""
+        rows = params.reshape(-1, *self.shape)
+        longest = np.sqrt(np.einsum("akd,akd->ak", rows, rows).max(axis=1))
+        return ~(longest * self._norms[self._fold_of[models]] <= _SAFE_LOGIT[self.dtype])
 
     def probabilities(self, logits: Array, *, shifted: bool) -> tuple[Array, Array]:
         """Turn logits (K * A, b) into probabilities (K, A, b), in place.

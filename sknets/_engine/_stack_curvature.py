@@ -35,9 +35,9 @@ class StackCurvature:
         self._parts: list[tuple[int, Array, Array, Array]] = []
         self._place = np.empty((len(models), 2), np.intp)
         with np.errstate(over="ignore", invalid="ignore"):
+            shift = stack.needs_shift(params, models)
             for number, where in stack.by_fold(models):
-                weights = stack.by_class(params[where])
-                shifted = stack.needs_shift(number, weights)
+                weights, shifted = stack.by_class(params[where]), bool(shift[where].any())
                 logits = weights @ stack.folds[number].X.T
                 proba, _ = stack.probabilities(logits, shifted=shifted)
                 share = stack.shares(number, models[where])
