@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -26,11 +25,6 @@ from sknets._engine._logistic_stack import Array, LogisticStack, not_finite
 _PAIRS = 10
 _TRIALS = 50
 _EPS = float(np.finfo(np.float64).eps)
-
-Rows = Any
-"""Which of the models: all, ``slice(None)``, which copies nothing, or their places."""
-
-_ALL = slice(None)
 
 
 def stacked_lbfgs(stack: LogisticStack, numbers: Array, after_tick: Callable[[], bool]) -> None:
@@ -78,14 +72,12 @@ class _Memory:
         return not self.age[row].any()
 
     def directions(
-        self, rows: Rows, grads: Array, steps: Array, changes: Array, sy: Array, kept: Array
+        self, grads: Array, steps: Array, changes: Array, sy: Array, kept: Array
     ) -> Array:
-        """Take in the last pairs (unless refused) and return the directions of descent, (A, P).
+        """Take in the last pairs of some models and return directions of descent for all, (A, P).
 
         Parameters
         ----------
-        rows : slice or ndarray of shape (A,)
-            Which models; the other arrays are theirs.
         grads, steps, changes : ndarray of shape (A, P)
             Gradients, last steps and changes of the gradients.
         sy : ndarray of shape (A,)
@@ -93,57 +85,49 @@ class _Memory:
         kept : ndarray of shape (A,)
             Whether a pair is kept.
         """
-        pairs = self.pairs[rows]
-        products = pairs @ np.stack([grads, changes], axis=2)
-        old = products[:, :, 0]
-        if kept.all():
-            at = self._remember(rows, steps, changes, sy, products[:, :, 1])
-            new: Rows = np.arange(len(grads))
-        else:
-            new = np.flatnonzero(kept)
-            places = np.arange(len(self.age))[rows][new]
-            steps, changes = steps[new], changes[new]
-            at = self._remember(places, steps, changes, sy[new], products[new, :, 1])
-        old[new, at] = np.einsum("ap,ap->a", steps, grads[new])
-        old[new, _PAIRS + at] = np.einsum("ap,ap->a", changes, grads[new])
-        weights = self._weights(rows, old)
-        # With all rows, `pairs` is no copy and has the new ones already.
-        pairs = self.pairs[rows] if rows is not _ALL else pairs
-        directions = (weights[:, None] @ pairs)[:, 0]
-        directions += self.scale[rows, None] * grads
+        products = self.pairs @ np.stack([grads, changes], axis=1).transpose(0, 2, 1)
+        s_and_y_grads = products[:, :, 0]
+        new = np.flatnonzero(kept)
+        if len(new):
+            grads_of_new = grads if len(new) == len(grads) else grads[new]
+            at = self._remember(new, steps, changes, sy, products[:, :, 1])
+            rows = self.pairs[new, at], self.pairs[new, _PAIRS + at]
+            s_and_y_grads[new, at] = np.einsum("ap,ap->a", rows[0], grads_of_new)
+            s_and_y_grads[new, _PAIRS + at] = np.einsum("ap,ap->a", rows[1], grads_of_new)
+        directions = (self._weights(s_and_y_grads)[:, None] @ self.pairs)[:, 0]
+        directions += self.scale[:, None] * grads
         return np.negative(directions, out=directions)
 
     def _remember(
-        self, rows: Rows, steps: Array, changes: Array, sy: Array, products: Array
+        self, new: Array, steps: Array, changes: Array, sy: Array, products: Array
     ) -> Array:
-        """Write pairs over the oldest ones and return their places.
+        """Write the pairs of the rows `new` over their oldest ones and return their places.
 
         `products` (A, 2 m) are the old pairs times the changes.
         """
-        age = self.age[rows]
+        age = self.age[new]
         at = age.argmin(axis=1)
-        every = np.arange(len(self.age))[rows]
-        self.age[every, at] = age.max(axis=1) + 1
-        self.pairs[every, at], self.pairs[every, _PAIRS + at] = steps, changes
-        yy = np.einsum("ap,ap->a", changes, changes)
-        self.sy[every, :, at] = products[:, :_PAIRS]
-        self.sy[every, at, at] = sy
-        self.yy[every, :, at] = self.yy[every, at, :] = products[:, _PAIRS:]
-        self.yy[every, at, at] = yy
-        self.scale[every] = sy / yy
+        self.age[new, at] = age.max(axis=1) + 1
+        self.pairs[new, at], self.pairs[new, _PAIRS + at] = steps[new], changes[new]
+        yy = np.einsum("ap,ap->a", changes, changes)[new]
+        self.sy[new, :, at] = products[new, :_PAIRS]
+        self.sy[new, at, at] = sy[new]
+        self.yy[new, :, at] = self.yy[new, at, :] = products[new, _PAIRS:]
+        self.yy[new, at, at] = yy
+        self.scale[new] = sy[new] / yy
         return at
 
-    def _weights(self, rows: Rows, products: Array) -> Array:
+    def _weights(self, products: Array) -> Array:
         """Return the multiples (A, 2 m) of the pairs in the inverse Hessian times the gradient."""
-        age, scale = self.age[rows], self.scale[rows, None]
+        age, scale = self.age, self.scale[:, None]
         full = age > 0
         products = products * np.concatenate([full, full], axis=1)
         s_grad, y_grad = products[:, :_PAIRS], products[:, _PAIRS:]
         in_order = (age[:, :, None] <= age[:, None, :]) & full[:, :, None] & full[:, None, :]
-        upper = self.sy[rows] * in_order
+        upper = self.sy * in_order
         diagonal = np.einsum("amm->am", upper).copy()
         np.einsum("amm->am", upper)[~full] = 1.0
-        yy = self.yy[rows] * (full[:, :, None] & full[:, None, :])
+        yy = self.yy * (full[:, :, None] & full[:, None, :])
         inner = np.linalg.solve(upper, s_grad[:, :, None])
         right = diagonal * inner[:, :, 0] + scale * ((yy @ inner)[:, :, 0] - y_grad)
         outer = np.linalg.solve(upper.transpose(0, 2, 1), right[:, :, None])
@@ -201,11 +185,8 @@ class _Walk:
             slopes = np.einsum("ap,ap->a", grads, self.directions)
         fine = self._note_failures(values, slopes)
         ends = self._search(fine, values, slopes)
-        if ends.all():
-            self._move(_ALL, trials, values, grads, slopes)
-        elif ends.any():
-            rows = np.flatnonzero(ends)
-            self._move(rows, trials[rows], values[rows], grads[rows], slopes[rows])
+        if ends.any():
+            self._move(ends, trials, values, grads, slopes)
         self.seconds += (perf_counter() - started) / len(self.numbers)
         self._let_go()
 
@@ -256,32 +237,44 @@ class _Walk:
         self.slopes[row] = -(self.grads[row] @ self.grads[row])
         self.steps[row], self.trials[row] = 1.0, 0
 
-    def _move(self, rows: Rows, points: Array, values: Array, grads: Array, slopes: Array) -> None:
-        """Go to the trials that ended their searches, and choose the next directions."""
-        before, old_slopes, steps = self.values[rows].copy(), self.slopes[rows], self.steps[rows]
-        changes = grads - self.grads[rows]
-        moved = steps[:, None] * self.directions[rows]
-        sy = (slopes - old_slopes) * steps
-        kept = sy > -_EPS * old_slopes * steps
-        self.points[rows], self.values[rows], self.grads[rows] = points, values, grads
+    def _move(self, ends: Array, points: Array, values: Array, grads: Array, slopes: Array) -> None:
+        """Go to the trials that ended their searches, and choose the next directions.
+
+        All is computed for all models: to leave some out would copy the memory of the others.
+        """
+        rows, before = np.flatnonzero(ends), self.values
+        with np.errstate(invalid="ignore", over="ignore"):  # of models that failed
+            changes = grads - self.grads
+            moved = self.steps[:, None] * self.directions
+            sy = (slopes - self.slopes) * self.steps
+            kept = ends & (sy > -_EPS * self.slopes * self.steps)
+        self.values = np.where(ends, values, before)
+        if len(rows) == len(ends):
+            self.points, self.grads = points, grads
+        else:
+            self.points[rows], self.grads[rows] = points[rows], grads[rows]
         self.iterations[rows] += 1
         self.trials[rows] = 0
-        self._history.append((self.numbers[rows].copy(), values, self.seconds[rows].copy()))
+        self._history.append((self.numbers[rows], values[rows], self.seconds[rows]))
         self.seconds[rows] = 0.0
         if self.searches:
             for number in self.numbers[rows].tolist():
                 self.searches.pop(number, None)
-        self._judge(rows, before)
-        # Those that stop get a direction too, which costs less than leaving them out.
-        directions = self.memory.directions(rows, grads, moved, changes, sy, kept)
-        self.directions[rows] = directions
-        self.slopes[rows] = np.einsum("ap,ap->a", grads, directions)
+        self._judge(rows, before[rows])
+        with np.errstate(invalid="ignore", over="ignore"):
+            directions = self.memory.directions(self.grads, moved, changes, sy, kept)
+            slopes = np.einsum("ap,ap->a", self.grads, directions)
+        if len(rows) == len(ends):
+            self.directions = directions
+        else:
+            self.directions[rows] = directions[rows]
+        self.slopes[rows] = slopes[rows]
         self.steps[rows] = 1.0
-        for row in np.flatnonzero(~(self.slopes < 0)).tolist():
+        for row in rows[~(self.slopes[rows] < 0)].tolist():
             if row not in self._leaving:
                 self._give_up(row)
 
-    def _judge(self, rows: Rows, before: Array) -> None:
+    def _judge(self, rows: Array, before: Array) -> None:
         """Stop the models that are done."""
         values, allowed = self.values[rows], self.max_iter[rows]
         size = np.maximum(np.maximum(np.abs(before), np.abs(values)), 1.0)
@@ -294,9 +287,8 @@ class _Walk:
             ),
             (before - values <= _EPS * size, True, "the objective no longer falls"),
         )
-        places = np.arange(len(self.numbers))[rows]
         for holds, converged, message in reasons:
-            for row in places[holds].tolist():
+            for row in rows[holds].tolist():
                 if row not in self._leaving:
                     self._stop(row, converged, message)
 
