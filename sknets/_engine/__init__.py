@@ -7,11 +7,12 @@ from sknets._engine._flat import FlatParameters
 from sknets._engine._full_batch import FullBatchResult, minimise
 from sknets._engine._linear_step import LinearStep
 from sknets._engine._logistic_objective import LogisticObjective
-from sknets._engine._logistic_stack import Fold, LogisticStack, StackedModel
+from sknets._engine._logistic_stack import LogisticStack, StackedModel
 from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
 from sknets._engine._row_blocks import blocks_of_rows
 from sknets._engine._stack import Member, Rate, Stack
+from sknets._engine._stack_fold import Fold, SparseFold
 from sknets._engine._stack_solvers import STACK_SOLVERS, run_stack
 from sknets._engine._step import Step
 from sknets._engine._threads import useful_threads
@@ -35,6 +36,7 @@ __all__ = [
     "Member",
     "Progress",
     "Rate",
+    "SparseFold",
     "Stack",
     "StackedModel",
     "Step",

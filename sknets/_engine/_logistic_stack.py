@@ -16,48 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
-# Logits of a block, in numbers: a few times this fits into a core's cache.
-_BLOCK = 2**17
+from sknets._engine._stack_fold import Array, Fold
 
 # Logits up to this size need no shift before ``exp``; half of where it overflows.
 _SAFE_LOGIT = {np.dtype(np.float32): 40.0, np.dtype(np.float64): 350.0}
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Rows that some models share.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n, D)
-        The rows, with a last column of ones where the models have an intercept.
-    indicators : ndarray of shape (K, n)
-        1 where a row is of the class; for two classes, where it is of the second.
-    """
-
-    X: Array
-    indicators: Array
-
-    @classmethod
-    def of(cls, X: Array, target: Array, n_classes: int, *, fit_intercept: bool) -> Fold:
-        """Return a fold of rows (n, F) with classes (n,)."""
-        if fit_intercept:
-            X = np.hstack([X, np.ones((len(X), 1), X.dtype)])
-        classes = np.array([1]) if n_classes == 2 else np.arange(n_classes)
-        indicators = (target == classes[:, None]).astype(X.dtype)
-        return cls(np.ascontiguousarray(X), indicators)
-
-    @property
-    def largest_norm(self) -> float:
-        """Norm of the longest row."""
-        squares = np.einsum("nd,nd->n", self.X, self.X)
-        return float(np.sqrt(squares.max(initial=0.0)))
 
 
 @dataclass
@@ -121,7 +86,7 @@ class LogisticStack:
         self.folds = folds
         self.models = models
         self.fit_intercept = fit_intercept
-        self.shape = (len(folds[0].indicators), folds[0].X.shape[1])
+        self.shape = (len(folds[0].indicators), folds[0].width)
         self.size = self.shape[0] * self.shape[1]
         self.dtype = folds[0].X.dtype
         self.penalised = np.ones(self.shape, bool)
@@ -131,13 +96,12 @@ class LogisticStack:
         self.l2 = np.array([model.l2 for model in models])
         self._fold_of = np.array([model.fold for model in models])
         self._norms = np.array([fold.largest_norm for fold in folds])
-        self._lengths = np.array([len(fold.X) for fold in folds])
         # The linear part of the loss: the sum of the rows of each class, (P,).
         self._even_pulls = np.array(
-            [(f.indicators @ f.X).ravel() / len(f.X) for f in folds], np.float64
+            [f.backward(f.indicators).ravel() / f.n for f in folds], np.float64
         )
         self._pulls = {
-            i: ((folds[model.fold].indicators * model.share) @ folds[model.fold].X).ravel()
+            i: folds[model.fold].backward(folds[model.fold].indicators * model.share).ravel()
             for i, model in enumerate(models)
             if model.share is not None
         }
@@ -202,14 +166,9 @@ class LogisticStack:
         given = [self.models[i].share for i in models]
         if all(share is None for share in given):
             return None
-        n = len(self.folds[fold].X)
+        n = self.folds[fold].n
         even = np.full(n, 1 / n, self.dtype)
         return np.stack([even if share is None else share for share in given])
-
-    def block_rows(self, fold: int, n_models: int) -> int:
-        """Return how many rows of a fold have logits that stay in a core's cache."""
-        fitting = max(64, _BLOCK // (self.shape[0] * n_models))
-        return min(fitting, len(self.folds[fold].X))
 
     def _in_fold(
         self, number: int, params: Array, models: Array, *, shifted: bool
@@ -219,14 +178,11 @@ class LogisticStack:
         weights = self.by_class(params)
         values = np.zeros(len(models))
         grads = np.zeros(weights.shape, self.dtype)
-        n_rows = self.block_rows(number, len(models))
+        n_rows = fold.block_rows(len(weights))
         memory = np.empty(len(weights) * n_rows, self.dtype)
-        for start in range(0, len(fold.X), n_rows):
+        for start in range(0, fold.n, n_rows):
             rows = slice(start, start + n_rows)
-            x = fold.X[rows]
-            logits = np.matmul(
-                weights, x.T, out=memory[: len(weights) * len(x)].reshape(-1, len(x))
-            )
+            logits = fold.forward(weights, rows, memory)
             proba, log_sums = self.probabilities(logits, shifted=shifted)
             proba -= fold.indicators[:, None, rows]
             if share is None:
@@ -235,10 +191,10 @@ class LogisticStack:
                 part = share[:, rows]
                 values += np.einsum("ab,ab->a", log_sums, part, dtype=np.float64)
                 proba *= part
-            grads += logits @ x
+            grads += fold.backward(logits, rows)
         if share is None:
-            values /= len(fold.X)
-            grads /= len(fold.X)
+            values /= fold.n
+            grads /= fold.n
             values -= params @ self._even_pulls[number]
         else:
             pulls = [self._pulls.get(i, self._even_pulls[number]) for i in models]

@@ -38,7 +38,7 @@ class StackCurvature:
             shift = stack.needs_shift(params, models)
             for number, where in stack.by_fold(models):
                 weights, shifted = stack.by_class(params[where]), bool(shift[where].any())
-                logits = weights @ stack.folds[number].X.T
+                logits = stack.folds[number].forward(weights)
                 proba, _ = stack.probabilities(logits, shifted=shifted)
                 share = stack.shares(number, models[where])
                 if share is None:
@@ -58,16 +58,16 @@ class StackCurvature:
             if len(among) < proba.shape[1]:
                 proba = proba[:, among]
                 share = share[among] if share.ndim == 2 else share
-            x = self.stack.folds[number].X
+            fold = self.stack.folds[number]
             weights = self.stack.by_class(vectors[here])
-            slopes = (weights @ x.T).reshape(proba.shape)
+            slopes = fold.forward(weights).reshape(proba.shape)
             if len(proba) == 1:
                 slopes *= proba * (1 - proba)
             else:
                 slopes -= np.einsum("kan,kan->an", slopes, proba)
                 slopes *= proba
             slopes *= share
-            result[here] = self.stack.by_model(slopes.reshape(len(weights), -1) @ x)
+            result[here] = self.stack.by_model(fold.backward(slopes.reshape(len(weights), -1)))
         return result + self.penalties[places] * vectors
 
     def diagonals(self) -> Array:
@@ -76,8 +76,8 @@ class StackCurvature:
         with np.errstate(over="ignore"):
             for number, where, proba, share in self._parts:
                 weights = proba * (1 - proba) * share
-                squares = np.square(self.stack.folds[number].X)
-                rows = weights.reshape(-1, squares.shape[0]) @ squares
+                fold = self.stack.folds[number]
+                rows = fold.weighted_squares(weights.reshape(-1, fold.n))
                 result[where] = self.stack.by_model(rows)
         return result + self.penalties
 
@@ -87,13 +87,13 @@ class StackCurvature:
         among = self._place[place, 1]
         proba = proba[:, among]
         share = share[among] if share.ndim == 2 else share
-        x = self.stack.folds[number].X
+        fold = self.stack.folds[number]
         n_outputs, width = self.stack.shape
         total = np.zeros((n_outputs, width, n_outputs, width))
         step = max(64, _SCALED // width)
-        for start in range(0, len(x), step):
+        for start in range(0, fold.n, step):
             rows = slice(start, start + step)
-            part, p = x[rows], proba[:, rows]
+            part, p = fold.dense(rows), proba[:, rows]
             weight = share[rows] if share.ndim else share
             for k in range(n_outputs):
                 own = (weight * p[k])[:, None] * part

@@ -99,5 +99,5 @@ def _follow(
 
 def _useful_threads(stack: LogisticStack) -> int:
     """Return how many threads pay: at most those of torch, which the user has set."""
-    work = sum(len(stack.folds[model.fold].X) for model in stack.models) * stack.size
+    work = sum(stack.folds[model.fold].n for model in stack.models) * stack.size
     return int(max(1, min(torch.get_num_threads(), len(stack.folds), work // _WORTH_THREADS)))

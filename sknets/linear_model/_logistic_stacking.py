@@ -16,6 +16,7 @@ from sknets._engine import (
     FullBatchResult,
     LogisticStack,
     Progress,
+    SparseFold,
     StackedModel,
     run_stack,
 )
@@ -48,15 +49,19 @@ class LogisticStacker(Stacker):
         """Estimate the memory of a model: its L-BFGS pairs, its weights, and a copy of its rows."""
         n, rows = len(fit.rows), fit.data.rows
         size = fit.data.codec.n_outputs * (rows.n_features + 1)
-        return 8 * 32 * size + rows.dtype.itemsize * n * (rows.n_features + 2)
+        itemsize = rows.dtype.itemsize
+        if rows.is_sparse:  # all logits at once, and the rows with their column numbers
+            copy = n * (2 * fit.data.codec.n_outputs * itemsize)
+            copy += rows.csr.nnz * n // max(1, rows.n) * (itemsize + 4)
+        else:
+            copy = itemsize * n * (rows.n_features + 2)
+        return 8 * 32 * size + copy
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Fit the models of one stack."""
         data = fits[0].data
         if data.device.type != "cpu":
             raise CannotStack(f"logistic regression is not stacked on {data.device.type}")
-        if data.rows.is_sparse:
-            raise CannotStack("logistic regression is not stacked on sparse X")
         ready, models, folds = [], [], _Folds()
         for fit in fits:
             try:
@@ -88,15 +93,17 @@ class _Folds:
         """Return the number of a fit's fold; fits of one fold share the array of its rows."""
         if id(fit.rows) not in self._numbers:
             data, index = fit.data, torch.from_numpy(fit.rows)
-            self._numbers[id(fit.rows)] = len(self.made)
-            self.made.append(
-                Fold.of(
-                    data.rows.take(index).numpy(),
-                    data.target[index].numpy(),
-                    len(data.codec.classes),
-                    fit_intercept=fit.estimator.fit_intercept,
-                )
+            is_sparse = data.rows.is_sparse
+            rows = data.rows.csr[fit.rows] if is_sparse else data.rows.take(index).numpy()
+            dtype = np.dtype(str(data.rows.dtype).removeprefix("torch."))
+            fold = (SparseFold if is_sparse else Fold)(
+                rows.astype(dtype, copy=False),
+                data.target[index].numpy(),
+                len(data.codec.classes),
+                fit_intercept=fit.estimator.fit_intercept,
             )
+            self._numbers[id(fit.rows)] = len(self.made)
+            self.made.append(fold)
         return self._numbers[id(fit.rows)]
 
     def weighted(self, fit: StackedFit) -> Any:

@@ -238,12 +238,16 @@ def test_float32():
     assert ours.best_estimator_.coef_.dtype == np.float32
 
 
-def test_sparse_rows():
-    X, y = digits()
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cholesky", "proximal-newton"])
+@pytest.mark.parametrize("load", [iris, breast_cancer])
+def test_sparse_rows(load, solver):
+    X, y = load()
     X = sparse.csr_array(np.where(X < 0.5, 0.0, X))
-    theirs = GridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
-    ours = VectorizedGridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
+    estimator = logistic(solver=solver)
+    theirs = GridSearchCV(estimator, {"C": CS[:3]}, cv=3).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, {"C": CS[:3]}, cv=3).fit(X, y)
     assert_same_results(ours, theirs)
+    assert all_in_stacks(ours)
 
 
 def test_a_fold_without_a_class():
