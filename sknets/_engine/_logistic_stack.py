@@ -21,8 +21,9 @@ import numpy as np
 
 from sknets._engine._stack_fold import Array, Fold
 
-# Logits up to this size need no shift before ``exp``; half of where it overflows.
-_SAFE_LOGIT = {np.dtype(np.float32): 40.0, np.dtype(np.float64): 350.0}
+# Logits up to this size need no shift before ``exp``: it does not overflow, and a loss is not lost
+# in the rounding of a large logit.
+_SAFE_LOGIT = {np.dtype(np.float32): 0.0, np.dtype(np.float64): 350.0}
 
 
 @dataclass
@@ -96,15 +97,7 @@ class LogisticStack:
         self.l2 = np.array([model.l2 for model in models])
         self._fold_of = np.array([model.fold for model in models])
         self._norms = np.array([fold.largest_norm for fold in folds])
-        # The linear part of the loss: the sum of the rows of each class, (P,).
-        self._even_pulls = np.array(
-            [f.backward(f.indicators).ravel() / f.n for f in folds], np.float64
-        )
-        self._pulls = {
-            i: folds[model.fold].backward(folds[model.fold].indicators * model.share).ravel()
-            for i, model in enumerate(models)
-            if model.share is not None
-        }
+        self._is_weighted = any(model.share is not None for model in models)
 
     def loss_gradient(self, params: Array, models: Array) -> tuple[Array, Array]:
         """Evaluate the smooth objectives of some models.
@@ -161,7 +154,7 @@ class LogisticStack:
 
     def shares(self, fold: int, models: Array) -> Array | None:
         """Return the weights (A, n) of the rows of a fold; None if all are ``1 / n``."""
-        if not self._pulls:
+        if not self._is_weighted:
             return None
         given = [self.models[i].share for i in models]
         if all(share is None for share in given):
@@ -173,7 +166,7 @@ class LogisticStack:
     def _in_fold(
         self, number: int, params: Array, models: Array, *, shifted: bool
     ) -> tuple[Array, Array]:
-        """Return the sums over rows of the logarithms' part of the loss, and their gradients."""
+        """Return the weighted means of the losses, and their gradients."""
         fold, share = self.folds[number], self.shares(number, models)
         weights = self.by_class(params)
         values = np.zeros(len(models))
@@ -183,22 +176,20 @@ class LogisticStack:
         for start in range(0, fold.n, n_rows):
             rows = slice(start, start + n_rows)
             logits = fold.forward(weights, rows, memory)
-            proba, log_sums = self.probabilities(logits, shifted=shifted)
+            own = fold.own_logits(logits.reshape(self.shape[0], -1, logits.shape[1]), rows)
+            proba, losses, shift = self.probabilities(logits, shifted=shifted)
+            losses -= own if shift is None else own - shift
             proba -= fold.indicators[:, None, rows]
             if share is None:
-                values += log_sums.sum(axis=1, dtype=np.float64)
+                values += losses.sum(axis=1, dtype=np.float64)
             else:
                 part = share[:, rows]
-                values += np.einsum("ab,ab->a", log_sums, part, dtype=np.float64)
+                values += np.einsum("ab,ab->a", losses, part, dtype=np.float64)
                 proba *= part
             grads += fold.backward(logits, rows)
         if share is None:
             values /= fold.n
             grads /= fold.n
-            values -= params @ self._even_pulls[number]
-        else:
-            pulls = [self._pulls.get(i, self._even_pulls[number]) for i in models]
-            values -= np.einsum("ap,ap->a", params, np.stack(pulls))
         return values, self.by_model(grads)
 
     def needs_shift(self, params: Array, models: Array) -> Array:
@@ -207,7 +198,7 @@ class LogisticStack:
         longest = np.sqrt(np.einsum("akd,akd->ak", rows, rows).max(axis=1))
         return ~(longest * self._norms[self._fold_of[models]] <= _SAFE_LOGIT[self.dtype])
 
-    def probabilities(self, logits: Array, *, shifted: bool) -> tuple[Array, Array]:
+    def probabilities(self, logits: Array, *, shifted: bool) -> tuple[Array, Array, Array | None]:
         """Turn logits (K * A, b) into probabilities (K, A, b), in place.
 
         Returns
@@ -215,7 +206,9 @@ class LogisticStack:
         proba : ndarray of shape (K, A, b)
             For two classes, of the second.
         log_sums : ndarray of shape (A, b)
-            Logarithm of the sum over classes of the exponentials.
+            Logarithm of the sum over classes of the exponentials of the logits less the shift.
+        shift : ndarray of shape (A, b) or None
+            The largest logit, if `shifted`.
         """
         n_outputs = self.shape[0]
         proba = logits.reshape(n_outputs, -1, logits.shape[1])
@@ -229,11 +222,9 @@ class LogisticStack:
         np.exp(proba, out=proba)
         sums = proba[0] + first if n_outputs == 1 else proba.sum(axis=0)
         log_sums = np.log(sums)
-        if shift is not None:
-            log_sums += shift
         np.divide(1, sums, out=sums)
         proba *= sums
-        return proba, log_sums
+        return proba, log_sums, shift
 
     def centred(self, params: Array, model: StackedModel) -> Array:
         """Take from each unpenalised column its mean over classes; no probability changes."""

@@ -39,7 +39,7 @@ class StackCurvature:
             for number, where in stack.by_fold(models):
                 weights, shifted = stack.by_class(params[where]), bool(shift[where].any())
                 logits = stack.folds[number].forward(weights)
-                proba, _ = stack.probabilities(logits, shifted=shifted)
+                proba, _, _ = stack.probabilities(logits, shifted=shifted)
                 share = stack.shares(number, models[where])
                 if share is None:
                     share = np.array(1 / proba.shape[2], stack.dtype)

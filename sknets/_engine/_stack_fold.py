@@ -37,6 +37,8 @@ class Fold:
         The rows, with the column of ones.
     indicators : ndarray of shape (K, n)
         1 where a row is of the class; for two classes, where it is of the second.
+    target : ndarray of shape (n,)
+        Classes.
     n, width : int
         Rows and columns.
     """
@@ -44,6 +46,7 @@ class Fold:
     def __init__(self, X: Any, target: Array, n_classes: int, *, fit_intercept: bool) -> None:
         self.X = self._with_ones(X) if fit_intercept else self._in_line(X)
         self.n, self.width = self.X.shape
+        self.target = target
         classes = np.array([1]) if n_classes == 2 else np.arange(n_classes)
         self.indicators = (target == classes[:, None]).astype(X.dtype)
 
@@ -69,6 +72,12 @@ class Fold:
         if memory is not None:
             memory = memory[: len(weights) * len(x)].reshape(len(weights), len(x))
         return np.matmul(weights, x.T, out=memory)
+
+    def own_logits(self, logits: Array, rows: slice) -> Array:
+        """Return from logits (K, A, b) of rows those of the rows' classes, (A, b)."""
+        if len(logits) == 1:  # the first class has a logit of zero
+            return logits[0] * self.indicators[0, rows]
+        return logits[self.target[rows], :, np.arange(logits.shape[2])].T
 
     def backward(self, residuals: Array, rows: slice = slice(None)) -> Array:
         """Multiply residuals (r, b) by rows: (r, D)."""

@@ -238,6 +238,17 @@ def test_float32():
     assert ours.best_estimator_.coef_.dtype == np.float32
 
 
+@pytest.mark.parametrize("C", [1e-3, 1.0, 1e3])
+def test_float32_loses_no_more_than_a_single_fit(C):
+    X, y = load_iris(return_X_y=True)
+    X, every = X.astype(np.float32), np.arange(len(y))
+    estimator = logistic(tol=1e-7, max_iter=1000, C=C)
+    search = VectorizedGridSearchCV(estimator, {"C": [C]}, cv=[(every, every[:9])], refit=False)
+    stacked = search_estimators(search, X, y)[0].history_["train_loss"]
+    alone = clone(estimator).fit(X, y).history_["train_loss"]
+    assert stacked[-1] < alone[-1] + 1e-5
+
+
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cholesky", "proximal-newton"])
 @pytest.mark.parametrize("load", [iris, breast_cancer])
 def test_sparse_rows(load, solver):
