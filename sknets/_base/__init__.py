@@ -7,7 +7,6 @@ from sknets._base._classifier import (
     TrainingData,
 )
 from sknets._base._network import BaseNetwork
-from sknets._base._stacked_networks import NetworkStacker
 from sknets._base._stacking import (
     CannotStack,
     StackedFit,
@@ -24,7 +23,6 @@ __all__ = [
     "BaseClassifier",
     "BaseNetwork",
     "CannotStack",
-    "NetworkStacker",
     "ProbabilisticMixin",
     "StackedFit",
     "Stacker",

@@ -3,12 +3,18 @@
 from sknets._core._devices import Precision, is_present, resolve_device, resolve_precision
 from sknets._core._memory import free_bytes, is_out_of_memory
 from sknets._core._optional import import_optional
-from sknets._core._seeds import SeededRandom, make_generator, make_random_state
+from sknets._core._seeds import (
+    SeededRandom,
+    SeededRandomOfEach,
+    make_generator,
+    make_random_state,
+)
 from sknets._core._threads import limit_threads
 
 __all__ = [
     "Precision",
     "SeededRandom",
+    "SeededRandomOfEach",
     "free_bytes",
     "import_optional",
     "is_out_of_memory",

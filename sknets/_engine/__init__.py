@@ -10,7 +10,9 @@ from sknets._engine._logistic_objective import LogisticObjective
 from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
 from sknets._engine._row_blocks import blocks_of_rows
-from sknets._engine._stack import Member, Rate, Stack
+from sknets._engine._stack import MakeStep, Member, Rate, Stack, state_of
+from sknets._engine._stack_dense import make_stacked_dense_step
+from sknets._engine._stack_module import ModuleNotMapped, StackedModuleStep, dropout_rates
 from sknets._engine._step import Step
 from sknets._engine._threads import useful_threads
 from sknets._engine._validation import Validation, logits_in_blocks
@@ -27,19 +29,25 @@ __all__ = [
     "Hooks",
     "LinearStep",
     "LogisticObjective",
+    "MakeStep",
     "Member",
+    "ModuleNotMapped",
     "Progress",
     "Rate",
     "Stack",
+    "StackedModuleStep",
     "Step",
     "Training",
     "Validation",
     "blocks_of_rows",
+    "dropout_rates",
     "logits_in_blocks",
     "make_dense_step",
     "make_history",
+    "make_stacked_dense_step",
     "minimise",
     "say",
+    "state_of",
     "train_lbfgs",
     "useful_threads",
 ]
