@@ -11,7 +11,8 @@ from sknets._base._stacking import (
     CannotStack,
     StackedFit,
     Stacker,
-    fit_stacks,
+    cut_stacks,
+    run_stack,
     stacker_of,
     why_not_stacked,
 )
@@ -27,7 +28,8 @@ __all__ = [
     "StackedFit",
     "Stacker",
     "TrainingData",
-    "fit_stacks",
+    "cut_stacks",
+    "run_stack",
     "stacker_of",
     "why_not_stacked",
 ]

@@ -31,6 +31,16 @@ def dropout_rates(module: nn.Module) -> dict[str, float]:
     return {name: layer.p for name, layer in _dropouts(module).items()}
 
 
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return what the layers of a module hold beside tensors and layers, by name."""
+    return {
+        f"{path}.{name}" if path else name: value
+        for path, layer in module.named_modules()
+        for name, value in vars(layer).items()
+        if not name.startswith("_")
+    }
+
+
 class ModuleNotMapped(Exception):
     """A module that ``torch.func.vmap`` cannot run; the message says why."""
 
@@ -80,6 +90,7 @@ class StackedModuleStep:
             for name, p in self.module.named_parameters(remove_duplicate=False)
             if p.requires_grad
         }
+        self._is_checked = False
         self._dropouts = _dropouts(self.module)
         n_penalised = len(template.penalised)
         self._penalised = flat[:, :n_penalised]
@@ -104,10 +115,11 @@ class StackedModuleStep:
         goal = target[0] if target[0].ndim == 2 else target[0].mT
         self.weights.grad.zero_()  # type: ignore[union-attr]
         numbers = sorted(set(self.n_real))
+        before = None if self._is_checked else _plain_attributes(self.module)
         try:
             if len(numbers) == 1:
                 self._run(slice(None), numbers[0], x, goal, weight)
-                return
+                numbers = []
             for n in numbers:
                 which = torch.tensor([m == n for m in self.n_real], device=x.device).nonzero()[:, 0]
                 part = None if weight is None else weight[which]
@@ -116,12 +128,18 @@ class StackedModuleStep:
             if is_out_of_memory(error):
                 raise
             raise ModuleNotMapped(str(error)) from error
+        if before is not None:
+            self._is_checked = True
+            after = _plain_attributes(self.module)
+            changed = [name for name, value in after.items() if before.get(name) is not value]
+            if changed:
+                raise ModuleNotMapped(f"its forward sets the attribute {changed[0]!r}")
 
     def _run(self, which: Any, n: int, x: Tensor, target: Tensor, weight: Tensor | None) -> None:
         """Add gradient and loss of some of the nets, each on the first n rows."""
         x, target = x[:, :n], target[:, :n]
         weight = None if weight is None else weight[:, :n]
-        logits = self._forward(which, x)
+        logits, state = self._forward(which, x)
         objective = weighted_mean(self.loss(logits, target), weight)  # (m,)
         objective.sum().backward()
         with torch.no_grad():
@@ -131,15 +149,19 @@ class StackedModuleStep:
             self._penalised_grad[which] += strength[:, None] * weights
             penalty = 0.5 * strength * torch.linalg.vecdot(weights, weights)
             self._sum[which] += (objective.detach() + penalty).to(self._wide) * n
+            for kept, new in zip(self.state, state, strict=True):
+                kept[which] = new
 
-    def _forward(self, which: Any, x: Tensor) -> Tensor:
-        """Return the logits (m, n, K) of some nets, and bring their state up to date."""
+    def _forward(self, which: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits (m, n, K) of some nets, and the state that it leaves."""
         weights = self.weights[which]
         tensors = {
             name: weights[:, where].view(len(x), *shape)
             for name, (where, shape) in self._places.items()
         }
-        tensors |= {n: t[which] for n, t in zip(self._state_names, self.state, strict=True)}
+        # Copies: the backward pass needs them as they are now.
+        state = [t[which].clone() for t in self.state]
+        tensors |= dict(zip(self._state_names, state, strict=True))
         members = self.members
         if isinstance(which, Tensor):
             members = [members[i] for i in which.tolist()]
@@ -155,11 +177,7 @@ class StackedModuleStep:
 
         number = torch.arange(len(x), device=x.device)
         with self._rates_of(members):
-            logits, state = vmap(call)(tensors, x, number)
-        with torch.no_grad():
-            for kept, new in zip(self.state, state, strict=True):
-                kept[which] = new
-        return logits
+            return vmap(call)(tensors, x, number)
 
     @contextmanager
     def _rates_of(self, members: Sequence[Member]) -> Iterator[None]:

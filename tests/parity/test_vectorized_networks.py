@@ -232,7 +232,8 @@ def test_fitted_nets_are_equal_in_all_they_tell(estimator):
     np.testing.assert_allclose(stacked.validation_scores_, one.validation_scores_)
     theirs = one.module_.state_dict()
     for name, tensor in stacked.module_.state_dict().items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-10)
+        # A bias before a batch normalisation has a gradient of rounding errors, and Adam scales it.
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-8)
 
 
 def test_float32_within_one_flipped_row():
