@@ -62,7 +62,7 @@ class NetworkStacker(Stacker):
         n_train = len(fit.rows)
         if estimator.early_stopping:
             n_train -= int(np.ceil(estimator.validation_fraction * n_train))
-        size = min(_batch_size(estimator), n_train)
+        size = _batch_size(estimator)
         # Folds of slightly different length are padded, as long as they take as many steps.
         steps = (size, -(-n_train // size))
         rule = (estimator.solver, bool(estimator.nesterovs_momentum))

@@ -207,7 +207,7 @@ def test_weights_that_are_all_zero_in_a_fold():
     X, y = digits()
     weight = np.ones(len(y))
     weight[:80] = 0.0
-    cv = [(np.arange(80), np.arange(80, 240)), (np.arange(80, 240), np.arange(80))]
+    cv = [(np.arange(80), np.arange(80, 240)), (np.arange(80, 240), np.arange(240))]
     for search in (GridSearchCV, VectorizedGridSearchCV):
         with pytest.warns(FitFailedWarning, match="zero"):
             fitted = search(net(), {"alpha": [1.0]}, cv=cv, error_score=-1.0).fit(
