@@ -108,7 +108,10 @@ class NetworkStacker(Stacker):
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
             raise CannotStack(f"torch.func.vmap cannot run its module: {reason}") from error
         for fit, member, module in zip(ready, members, modules, strict=True):
-            _finish(fit, member, module, stack.engine)
+            try:
+                _finish(fit, member, module, stack.engine)
+            except Warning as error:  # where warnings are errors, it is this fit's alone
+                fit.error = error
 
 
 def _batch_size(estimator: Any) -> int:
