@@ -7,12 +7,12 @@ from sknets._base._classifier import (
     TrainingData,
 )
 from sknets._base._network import BaseNetwork
-from sknets._base._stacked_networks import NetworkStacker
 from sknets._base._stacking import (
     CannotStack,
     StackedFit,
     Stacker,
-    fit_stacks,
+    cut_stacks,
+    run_stack,
     stacker_of,
     why_not_stacked,
 )
@@ -24,12 +24,12 @@ __all__ = [
     "BaseClassifier",
     "BaseNetwork",
     "CannotStack",
-    "NetworkStacker",
     "ProbabilisticMixin",
     "StackedFit",
     "Stacker",
     "TrainingData",
-    "fit_stacks",
+    "cut_stacks",
+    "run_stack",
     "stacker_of",
     "why_not_stacked",
 ]

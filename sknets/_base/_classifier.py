@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,19 @@ class TrainingData:
     device: torch.device
     precision: Precision
     namespace: Namespace
+
+    def to(self, device: torch.device) -> TrainingData:
+        """Return the same data for computing on another device."""
+        if device == self.device:
+            return self
+        weight = None if self.sample_weight is None else self.sample_weight.to(device)
+        return replace(
+            self,
+            rows=self.rows.to(device),
+            target=self.target.to(device),
+            sample_weight=weight,
+            device=device,
+        )
 
 
 class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):

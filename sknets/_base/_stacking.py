@@ -5,6 +5,7 @@ Kinds of estimators are stacked in ways of their own: each class names its `Stac
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from sklearn import get_config
 
 from sknets._base._classifier import TrainingData
-from sknets._core import is_out_of_memory
+from sknets._core import free_bytes, is_out_of_memory, release_memory
 from sknets._data import check_sample_weight, combine_weights
 
 
@@ -30,20 +31,20 @@ class StackedFit:
     ----------
     estimator : BaseClassifier
         Not fitted; with the candidate's parameters set and what its X told (``n_features_in_``,
-        ``feature_names_in_``, the shape of a sample). Fitted by `fit_stacks`.
+        ``feature_names_in_``, the shape of a sample). Fitted by the stacker.
     rows : ndarray of shape (n_train,)
         Numbers of the training rows, in the order in which the estimator alone would get them.
     data : TrainingData
         Of all rows; fits with the same object share their X. Its codec knows the classes that
         the training rows show, and no other. Class weights are not in its weights.
     where : str
-        Set by `fit_stacks`: which stack the fit ran in, or why in none.
+        Which stack the fit ran in, or why in none. Not set by the stacker.
     error : Exception or None
         What the fit raised. Set by the stacker.
     seconds : float
         This fit's share of its stack's time. Set by the stacker.
     is_done : bool
-        Set by `fit_stacks`: false where the fit has to be made alone after all.
+        Whether the fit was made, or failed. Set by `run_stack`.
     """
 
     estimator: Any
@@ -147,32 +148,44 @@ def why_not_stacked(estimator: Any) -> str | None:
     return stacker.why_not(estimator)
 
 
-def fit_stacks(fits: Sequence[StackedFit], *, max_bytes: int) -> None:
-    """Fit all estimators in place, in as few stacks as there are keys and memory allows.
+def cut_stacks(
+    fits: Sequence[StackedFit], *, max_bytes: int | None = None, n_workers: int = 1
+) -> list[list[StackedFit]]:
+    """Return the fits in as few stacks as there are keys, memory allows and workers want.
+
+    A fit with settings that break a rule is in no stack: its error is set.
 
     Parameters
     ----------
     fits : sequence of StackedFit
         Whose estimators `why_not_stacked` has nothing against.
-    max_bytes : int
-        How much memory a stack may take.
+    max_bytes : int or None, default=None
+        How much memory a stack may take; None is its part of a quarter of what is free.
+    n_workers : int, default=1
+        How many stacks run at once. There are at least as many stacks, if there are as many fits.
     """
     groups: dict[tuple, list[StackedFit]] = {}
     checked = _Checked()
     for fit in fits:
-        stacker = stacker_of(fit.estimator)
-        assert stacker is not None
         try:
             checked.check(fit.estimator)
-            key = (type(fit.estimator), id(fit.data), stacker.key(fit))
+            key = (type(fit.estimator), id(fit.data), _stacker(fit).key(fit))
         except Exception as error:  # a bad value
             fit.where, fit.error, fit.is_done = "its settings are not valid", error, True
             continue
         groups.setdefault(key, []).append(fit)
-    stacks = [stack for group in groups.values() for stack in _run_group(group, max_bytes)]
-    for number, stack in enumerate(stacks, start=1):
-        for fit in stack:
-            fit.where = f"stack {number} of {len(stack)} nets"
+    n_fits = sum(map(len, groups.values()))
+    stacks = []
+    for group in groups.values():
+        budget = max_bytes
+        if budget is None:
+            at_once = min(n_workers, os.cpu_count() or 1)
+            budget = free_bytes(group[0].data.device) // (4 * at_once)
+        size = max(1, budget // max(1, _stacker(group[0]).bytes_of_a_fit(group[0])))
+        size = min(size, -(-n_fits // n_workers))
+        size = -(-len(group) // -(-len(group) // size))  # stacks of equal size
+        stacks += [group[start : start + size] for start in range(0, len(group), size)]
+    return stacks
 
 
 class _Checked:
@@ -191,28 +204,47 @@ class _Checked:
             self._seen[key] = list(settings.values())  # an id is of an object that lives
 
 
-def _run_group(fits: list[StackedFit], max_bytes: int) -> list[list[StackedFit]]:
-    """Run fits of one key in stacks that fit into memory; return the stacks that were."""
-    stacker = stacker_of(fits[0].estimator)
-    assert stacker is not None
+def run_stack(
+    fits: list[StackedFit], after_epoch: Callable[[], None] = lambda: None
+) -> list[list[StackedFit]]:
+    """Run fits of one key as one stack, or as smaller ones where memory runs out.
+
+    Returns
+    -------
+    list of list of StackedFit
+        The stacks that were run. Fits in none of them have to be made alone; their `where` says
+        why.
+    """
     stacks: list[list[StackedFit]] = []
-    start = 0
-    size = max(1, max_bytes // max(1, stacker.bytes_of_a_fit(fits[0])))
+    start, size = 0, len(fits)
     while start < len(fits):
         stack = fits[start : start + size]
         try:
-            stacker.run(stack, lambda: None)
+            _stacker(fits[0]).run(stack, after_epoch)
         except CannotStack as reason:
             for fit in fits[start:]:
                 fit.where = str(reason)
             return stacks
         except Exception as error:
-            if not is_out_of_memory(error) or len(stack) == 1:
+            if not is_out_of_memory(error):
                 raise
-            size = len(stack) // 2
+            if len(stack) > 1:
+                size = len(stack) // 2
+                stack = []
+            else:
+                fits[start].error = error
+        # Not before the error, which holds on to the tensors, is gone.
+        if not stack:
+            release_memory(fits[0].data.device)
             continue
         for fit in stack:
             fit.is_done = True
         stacks.append(stack)
         start += len(stack)
     return stacks
+
+
+def _stacker(fit: StackedFit) -> Stacker:
+    stacker = stacker_of(fit.estimator)
+    assert stacker is not None
+    return stacker

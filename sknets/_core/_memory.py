@@ -25,3 +25,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give memory that torch keeps for later back to an accelerator."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -76,6 +76,10 @@ class Rows:
         """Return rows `start` to `stop`, shape (stop - start, n_features)."""
         raise NotImplementedError
 
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        raise NotImplementedError
+
     def __len__(self) -> int:
         return self.n
 
@@ -86,6 +90,10 @@ class DenseRows(Rows):
     def __init__(self, data: torch.Tensor, *, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(data.shape[0], data.shape[1], dtype=dtype, device=device)
         self.data = data
+
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        return make_rows(self.data, dtype=self.dtype, device=device)
 
     def take(self, index: Index) -> torch.Tensor:
         """Return the rows numbered `index`, shape (len(index), n_features)."""
@@ -103,6 +111,10 @@ class ArrayRows(Rows):
     def __init__(self, array: np.ndarray, *, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(array.shape[0], array.shape[1], dtype=dtype, device=device)
         self.array = array
+
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        return make_rows(self.array, dtype=self.dtype, device=device)
 
     def take(self, index: Index) -> torch.Tensor:
         """Return the rows numbered `index`, shape (len(index), n_features)."""
@@ -126,6 +138,10 @@ class SparseRows(Rows):
     def __init__(self, csr: Any, *, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(csr.shape[0], csr.shape[1], dtype=dtype, device=device)
         self.csr = csr
+
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        return make_rows(self.csr, dtype=self.dtype, device=device)
 
     def take(self, index: Index) -> torch.Tensor:
         """Return the rows numbered `index`, shape (len(index), n_features)."""
@@ -151,6 +167,10 @@ class SubsetRows(Rows):
         super().__init__(len(index), rows.n_features, dtype=rows.dtype, device=rows.device)
         self.rows = rows
         self.index = index
+
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        return SubsetRows(self.rows.to(device), self.index)
 
     def take(self, index: Index) -> torch.Tensor:
         """Return the rows numbered `index` among these, shape (len(index), n_features)."""

@@ -46,7 +46,11 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
     return_train_score : bool, default=False
         As in `GridSearchCV`.
     max_stack_bytes : int or "auto", default="auto"
-        Memory that a stack may take, in bytes; "auto" is a quarter of what is free.
+        Memory that a stack may take, in bytes; "auto" is a quarter of what is free on the device
+        where it trains. A stack for which memory does not suffice is halved.
+    devices : list of str or torch.device, default=None
+        Devices of one type that share the stacks, such as ``["cuda:0", "cuda:1"]``; there are at
+        least as many stacks as devices. None is the estimator's own `device`.
 
     Attributes
     ----------
@@ -115,6 +119,7 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
         error_score: Any = np.nan,
         return_train_score: bool = False,
         max_stack_bytes: int | str = "auto",
+        devices: Any = None,
     ) -> None:
         super().__init__(
             estimator,
@@ -129,6 +134,7 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
             return_train_score=return_train_score,
         )
         self.max_stack_bytes = max_stack_bytes
+        self.devices = devices
 
     def _list_candidates(self) -> Iterable[dict]:
         return ParameterGrid(self.param_grid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -13,10 +14,12 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
-from sknets._base import StackedFit, fit_stacks, why_not_stacked
+from sknets._base import StackedFit, why_not_stacked
 from sknets._core._sklearn import safe_indexing
 from sknets.model_selection._last_step import last_step, weight_name
 from sknets.model_selection._preparation import prepare_stacks
+from sknets.model_selection._progress import SearchProgress
+from sknets.model_selection._stack_tasks import Workers, run_stacks
 
 # Settings of these types cannot change.
 _PLAIN = (str, bytes, bool, int, float, np.number, np.bool_, type(None))
@@ -59,6 +62,8 @@ class Plan:
         The folds.
     X, y, fit_params : object
         What ``fit`` was given; `fit_params` are those of the estimator's ``fit``.
+    workers : Workers
+        Where the fits run.
     """
 
     estimator: Any
@@ -67,6 +72,7 @@ class Plan:
     X: Any
     y: Any
     fit_params: dict[str, Any]
+    workers: Workers
     fits: dict[tuple[int, int], PlannedFit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,8 +92,9 @@ class Plan:
         settings = clone(self.candidates[number], safe=False)
         return clone(self.estimator).set_params(**settings)
 
-    def run(self, *, n_jobs: int | None, max_bytes: int) -> None:
-        """Make all fits."""
+    def run(self, progress: SearchProgress, *, max_bytes: int | None = None) -> None:
+        """Make all fits, no stack taking more than `max_bytes` of memory."""
+        devices = self.workers.devices
         for number in range(len(self.candidates)):
             first = self.candidate(number)
             is_plain = _has_plain_settings(first)
@@ -97,9 +104,13 @@ class Plan:
                 self.fits[number, fold] = PlannedFit(candidate)
         alone = [key for key, fit in self.fits.items() if not self._may_stack(fit)]
         stacked = [key for key in self.fits if key not in set(alone)]
-        alone += prepare_stacks(self, stacked)
-        ready = [fit.stacked for fit in self.fits.values() if fit.stacked is not None]
-        fit_stacks(ready, max_bytes=max_bytes)
+        alone += prepare_stacks(self, stacked, devices[0] if devices else None)
+        run_stacks(
+            [fit.stacked for fit in self.fits.values() if fit.stacked is not None],
+            max_bytes=max_bytes,
+            workers=self.workers,
+            progress=progress,
+        )
         for key, fit in self.fits.items():
             if fit.stacked is None:
                 continue
@@ -108,7 +119,8 @@ class Plan:
             if not fit.stacked.is_done:
                 fit.estimator = self.candidate(key[0])
                 alone.append(key)
-        self._run_alone(alone, n_jobs)
+            fit.stacked = None  # the data may be large
+        self._run_alone(alone, progress)
 
     def _may_stack(self, fit: PlannedFit) -> bool:
         reason = why_not_stacked(last_step(fit.estimator)) or self._why_not_this_data(fit)
@@ -121,13 +133,25 @@ class Plan:
             return f"fit is given {sorted(others)}"
         return None
 
-    def _run_alone(self, keys: Sequence[tuple[int, int]], n_jobs: int | None) -> None:
-        results = Parallel(n_jobs=n_jobs)(
+    def _run_alone(self, keys: Sequence[tuple[int, int]], progress: SearchProgress) -> None:
+        """Make fits one by one, as scikit-learn does."""
+        context = progress.begin("one by one", len(keys))
+        parts = [
+            None if context is None else context.subcontext("candidate-split-fit", task_id=i)
+            for i in range(len(keys))
+        ]
+        results = Parallel(n_jobs=self.workers.n_jobs)(
             delayed(_fit_alone)(
-                self.fits[key].estimator, self.X, self.y, self.splits[key[1]][0], self.fit_params
+                self.fits[key].estimator,
+                self.X,
+                self.y,
+                self.splits[key[1]][0],
+                self.fit_params,
+                part,
             )
-            for key in keys
+            for key, part in zip(keys, parts, strict=True)
         )
+        progress.end(context)
         for key, (estimator, error, seconds) in zip(keys, results, strict=True):
             fit = self.fits[key]
             fit.estimator, fit.error, fit.seconds = estimator, error, seconds
@@ -148,19 +172,31 @@ def _has_plain_settings(estimator: Any) -> bool:
 
 
 def _fit_alone(
-    estimator: Any, X: Any, y: Any, train: np.ndarray, fit_params: dict[str, Any]
+    estimator: Any,
+    X: Any,
+    y: Any,
+    train: np.ndarray,
+    fit_params: dict[str, Any],
+    context: Any,
 ) -> tuple[Any, Exception | None, float]:
-    """Fit one candidate on one fold, as scikit-learn does."""
+    """Fit one candidate on one fold."""
     started = perf_counter()
     given = {
         name: safe_indexing(value, train) if _is_per_row(value, X) else value
         for name, value in fit_params.items()
     }
-    try:
-        estimator.fit(safe_indexing(X, train), safe_indexing(y, train), **given)
-    except Exception as error:
-        return estimator, error, perf_counter() - started
-    return estimator, None, perf_counter() - started
+    X, y = safe_indexing(X, train), safe_indexing(y, train)
+    error = None
+    with nullcontext() if context is None else context.propagate_callback_context(estimator):
+        if context is not None:
+            context.call_on_fit_task_begin(estimator=estimator)
+        try:
+            estimator.fit(X, y, **given)
+        except Exception as raised:
+            error = raised
+    if context is not None:
+        context.call_on_fit_task_end(estimator=estimator)
+    return estimator, error, perf_counter() - started
 
 
 def _is_per_row(value: Any, X: Any) -> bool:

@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 Key = tuple[int, int]  # number of the candidate, number of the fold
 
 
-def prepare_stacks(plan: Plan, keys: Sequence[Key]) -> list[Key]:
-    """Set ``fit.stacked`` of the fits; return the keys of those that cannot have one."""
+def prepare_stacks(
+    plan: Plan, keys: Sequence[Key], device: torch.device | None = None
+) -> list[Key]:
+    """Set ``fit.stacked`` of the fits; return the keys of those that cannot have one.
+
+    With `device`, the data goes there and not where the estimators say.
+    """
     groups: dict[tuple, list[Key]] = {}
     for key in keys:
         estimator = plan.fits[key].estimator
@@ -41,14 +46,15 @@ def prepare_stacks(plan: Plan, keys: Sequence[Key]) -> list[Key]:
         )
         place = (str(last.device), last.precision)
         groups.setdefault((type(last), setting, *place), []).append(key)
-    return [left for group in groups.values() for left in _Group(plan, group).prepare()]
+    return [left for group in groups.values() for left in _Group(plan, group, device).prepare()]
 
 
 class _Group:
     """Fits whose data are the same but for the fold."""
 
-    def __init__(self, plan: Plan, keys: list[Key]) -> None:
+    def __init__(self, plan: Plan, keys: list[Key], device: torch.device | None) -> None:
         self.plan = plan
+        self.device = device
         self.keys = keys
         self.first = plan.fits[keys[0]].estimator
         self.left_out: list[Key] = []
@@ -112,6 +118,8 @@ class _Group:
         """Check and encode the data of all folds at once, and hand it to the fits."""
         probe = clone(last_step(self.first))
         before = set(vars(probe))
+        if self.device is not None:
+            probe.device = self.device
         stacker = stacker_of(probe)
         assert stacker is not None
         try:

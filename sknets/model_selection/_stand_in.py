@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -62,13 +64,27 @@ class StandIn(CallbackSupportMixin, BaseEstimator):
         if fold is None:
             settings = clone(self._settings, safe=False)
             self.fitted_ = clone(plan.estimator).set_params(**settings)
-            self.fitted_.fit(plan.X, plan.y, **fit_params)
+            with plan.workers.as_registered(), self._callbacks_passed_on(self.fitted_):
+                self.fitted_.fit(plan.X, plan.y, **fit_params)
             return self
         made = plan.fits[plan.number_of(self._settings), fold]
         if made.error is not None:
             raise made.error
         self.fitted_ = made.estimator
+        # A callback that the search passed on expects to hear of the end from here.
+        for callback in getattr(self, "_skl_callbacks", []):
+            callback.on_fit_task_end(self, self._parent_callback_ctx)
         return self
+
+    @contextmanager
+    def _callbacks_passed_on(self, estimator: Any) -> Iterator[None]:
+        """Let an estimator have the callbacks that this one got from the search."""
+        context = getattr(self, "_parent_callback_ctx", None)
+        if context is None:
+            yield
+            return
+        with context.propagate_callback_context(estimator):
+            yield
 
     def _ask(self, method: str, rows: np.ndarray, *args: Any, **params: Any) -> Any:
         X = safe_indexing(self.plan.X, rows[:, 0])
