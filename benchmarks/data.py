@@ -62,6 +62,13 @@ def adult(n: int | None, *, dense: bool) -> tuple[Any, np.ndarray]:
     return (np.ascontiguousarray(X) if dense else sparse.csr_array(X)), y[:n]
 
 
+def table(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a table of numbers, standardised, float32, and its labels; skip without it."""
+    with np.load(_folder("tabular") / f"{name}.npz", allow_pickle=False) as arrays:
+        X, y = arrays["X"], arrays["y"]
+    return StandardScaler().fit_transform(X.astype(np.float64)).astype(np.float32), y
+
+
 def _folder(name: str) -> Path:
     """Return a folder of real data, or skip."""
     root = os.environ.get("SKNETS_DATA")

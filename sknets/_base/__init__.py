@@ -7,7 +7,15 @@ from sknets._base._classifier import (
     TrainingData,
 )
 from sknets._base._network import BaseNetwork
-from sknets._base._stacking import StackedFit, fit_stacks, same_classes, why_not_stacked
+from sknets._base._stacking import (
+    CannotStack,
+    StackedFit,
+    Stacker,
+    cut_stacks,
+    run_stack,
+    stacker_of,
+    why_not_stacked,
+)
 from sknets._base._training_parameters import TRAINING_CONSTRAINTS
 
 __all__ = [
@@ -15,10 +23,13 @@ __all__ = [
     "TRAINING_CONSTRAINTS",
     "BaseClassifier",
     "BaseNetwork",
+    "CannotStack",
     "ProbabilisticMixin",
     "StackedFit",
+    "Stacker",
     "TrainingData",
-    "fit_stacks",
-    "same_classes",
+    "cut_stacks",
+    "run_stack",
+    "stacker_of",
     "why_not_stacked",
 ]

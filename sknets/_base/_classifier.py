@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,14 +70,29 @@ class TrainingData:
     precision: Precision
     namespace: Namespace
 
+    def to(self, device: torch.device) -> TrainingData:
+        """Return the same data for computing on another device."""
+        if device == self.device:
+            return self
+        weight = None if self.sample_weight is None else self.sample_weight.to(device)
+        return replace(
+            self,
+            rows=self.rows.to(device),
+            target=self.target.to(device),
+            sample_weight=weight,
+            device=device,
+        )
+
 
 class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Base of all classifiers.
 
     A child has the parameters ``device`` and ``precision``, calls `_check_training_data` inside
     `_all_or_nothing` in its ``fit``, sets ``_codec``, ``_namespace`` and ``classes_`` by
-    `_remember`, and implements `_logits`.
+    `_remember`, and implements `_logits`. One whose fits can be stacked names its `Stacker`.
     """
+
+    _stacker: Any = None
 
     # -- for fit ---------------------------------------------------------------------------------
 

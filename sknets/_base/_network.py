@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from sknets._base._classifier import BaseClassifier, ProbabilisticMixin, TrainingData
 from sknets._base._hooks import fit_hooks
+from sknets._base._stacked_networks import NetworkStacker
 from sknets._base._training import Trained, train_by_epochs, train_full_batch
 from sknets._base._training_parameters import check_settings, has_epochs
 from sknets._core import is_present, make_random_state
@@ -36,6 +38,8 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         A row an epoch.
     """
 
+    _stacker = NetworkStacker()
+
     # -- what children say -----------------------------------------------------------------------
 
     def _build_module(
@@ -51,6 +55,13 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
     def _n_logits(self, module: nn.Module, codec: LabelCodec) -> int:
         """Return the number of logits that the module gives."""
         return codec.n_outputs
+
+    def _structure(self) -> Hashable:
+        """Return what is equal in estimators whose modules differ in their weights alone.
+
+        Rates of dropout may differ too, but not between 0 and others. Settings may be invalid.
+        """
+        raise NotImplementedError
 
     def _uses_random_numbers(self, module: nn.Module) -> bool:
         """Whether the module's forward pass draws random numbers in training."""

@@ -1,35 +1,26 @@
-"""Fits of many networks as stacks: which may share one, and the estimators that come out."""
+"""Fits of many estimators as stacks: which may share one, and the estimators that come out.
+
+Kinds of estimators are stacked in ways of their own: each class names its `Stacker`.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from torch import nn
+from sklearn import get_config
 
 from sknets._base._classifier import TrainingData
-from sknets._base._training import Trained, split_rows
-from sknets._core import make_generator, make_random_state
-from sknets._data import LabelCodec, SubsetRows, combine_weights
-from sknets._engine import FlatParameters, Member, Rate, Stack, Validation, useful_threads
-from sknets._nn import MLP, OPTIMISERS, LogLoss, get_activation, make_schedule
+from sknets._core import free_bytes, is_out_of_memory, release_memory
+from sknets._data import check_sample_weight, combine_weights
 
-# Parameters that decide a net's shape or its course as a whole: one stack has one value of each.
-_SHARED = (
-    "hidden_layer_sizes",
-    "activation",
-    "solver",
-    "batch_size",
-    "nesterovs_momentum",
-    "device",
-    "precision",
-)
+
+class CannotStack(Exception):
+    """Raised by `Stacker.run` where fits turn out not to stack; the message says why."""
 
 
 @dataclass
@@ -38,18 +29,22 @@ class StackedFit:
 
     Attributes
     ----------
-    estimator : BaseNetwork
-        Not fitted; with the candidate's parameters set. Fitted by `fit_stacks`.
+    estimator : BaseClassifier
+        Not fitted; with the candidate's parameters set and what its X told (``n_features_in_``,
+        ``feature_names_in_``, the shape of a sample). Fitted by the stacker.
     rows : ndarray of shape (n_train,)
-        Numbers of the training rows.
+        Numbers of the training rows, in the order in which the estimator alone would get them.
     data : TrainingData
-        Of all rows; fits with the same object share their X.
+        Of all rows; fits with the same object share their X. Its codec knows the classes that
+        the training rows show, and no other. Class weights are not in its weights.
     where : str
-        Set by `fit_stacks`: which stack the fit ran in.
+        Which stack the fit ran in, or why in none. Not set by the stacker.
     error : Exception or None
-        Set by `fit_stacks`, if the fit failed.
+        What the fit raised. Set by the stacker.
     seconds : float
-        Set by `fit_stacks`: this fit's share of its stack's time.
+        This fit's share of its stack's time. Set by the stacker.
+    is_done : bool
+        Whether the fit was made, or failed. Set by `run_stack`.
     """
 
     estimator: Any
@@ -58,202 +53,198 @@ class StackedFit:
     where: str = ""
     error: Exception | None = None
     seconds: float = 0.0
+    is_done: bool = False
+
+    def weights(self) -> torch.Tensor | None:
+        """Return the weights of the training rows, class weights included.
+
+        Raises
+        ------
+        ValueError
+            If they are all zero, or the class weights name a class that the rows do not show.
+        """
+        data, index = self.data, torch.from_numpy(self.rows).to(self.data.device)
+        class_weight = self.estimator.class_weight
+        if data.sample_weight is None and class_weight is None:
+            return None
+        weight = None if data.sample_weight is None else data.sample_weight[index].cpu().numpy()
+        weight = check_sample_weight(weight, len(self.rows))
+        target = data.target[index].cpu().numpy()
+        many = data.codec.kind == "multilabel"
+        labels = target.astype(np.int64) if many else data.codec.classes[target]
+        weight = combine_weights(weight, class_weight, labels, data.codec.classes)
+        if weight is None:
+            return None
+        return torch.from_numpy(weight).to(data.device, data.precision.dtype)
+
+
+class Stacker:
+    """How estimators of one kind are fitted in stacks.
+
+    An estimator class names its stacker in the class attribute ``_stacker``; None, the default,
+    means that there is none. A stacker has no state.
+    """
+
+    def why_not(self, estimator: Any) -> str | None:
+        """Return why an estimator's settings cannot be part of any stack; None if they can.
+
+        Settings may be invalid: they are not checked yet.
+        """
+        raise NotImplementedError
+
+    def check_data(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> TrainingData:
+        """Check and encode all rows as the estimator's ``fit`` would, without class weights.
+
+        What the estimator learns of X is set on it, and copied to the estimators of all fits.
+        """
+        return estimator._check_training_data(X, y, sample_weight)
+
+    def key(self, fit: StackedFit) -> Hashable:
+        """Return what the fits of one stack have in common, beside class and data."""
+        raise NotImplementedError
+
+    def bytes_of_a_fit(self, fit: StackedFit) -> int:
+        """Estimate the memory that one fit takes in a stack."""
+        raise NotImplementedError
+
+    def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
+        """Fit the estimators of one stack, which have equal keys.
+
+        Sets the fitted attributes, warns as ``fit`` alone would, and sets ``fit.seconds``. A fit
+        that fails gets ``fit.error`` and does not touch the others. The estimators' parameters
+        (a ``RandomState`` among them) are left as they are: after a lack of memory the same fits
+        run again in smaller stacks.
+
+        Parameters
+        ----------
+        fits : sequence of StackedFit
+            At least one.
+        after_epoch : callable () -> None
+            To be called after every epoch or iteration of the stack, at most ``max_iter`` times.
+
+        Raises
+        ------
+        CannotStack
+            If the fits have to be made one by one after all.
+        """
+        raise NotImplementedError
+
+
+def stacker_of(estimator: Any) -> Stacker | None:
+    """Return the stacker that an estimator's class names, or None."""
+    return getattr(type(estimator), "_stacker", None)
 
 
 def why_not_stacked(estimator: Any) -> str | None:
     """Return why an estimator's fit cannot be part of a stack; None if it can."""
-    solver = getattr(estimator, "solver", None)
-    if not getattr(estimator, "_stackable", False):
+    stacker = stacker_of(estimator)
+    if stacker is None:
         return f"{type(estimator).__name__} is not fitted in stacks"
-    if solver not in OPTIMISERS:
-        return f"solver={solver!r} does not train by mini-batches"
-    if estimator.normalization is not None:
-        return f"normalization={estimator.normalization!r} needs autograd"
-    if estimator.precision == "bf16":
-        return 'precision="bf16" needs autograd'
     for name in ("callbacks", "warm_start", "verbose"):
-        if getattr(estimator, name):
+        if getattr(estimator, name, None):
             return f"{name} is set"
     if getattr(estimator, "_skl_callbacks", None):
         return "it has callbacks"
-    return None
+    return stacker.why_not(estimator)
 
 
-def stack_key(fit: StackedFit) -> tuple:
-    """Return what the fits of one stack have in common."""
-    estimator = fit.estimator
-    n_train = len(fit.rows)
-    if estimator.early_stopping:
-        n_train -= int(np.ceil(estimator.validation_fraction * n_train))
-    size = 200 if estimator.batch_size == "auto" else estimator.batch_size
-    size = min(size, n_train)
-    shared = tuple(repr(getattr(estimator, name)) for name in _SHARED)
-    # Folds of slightly different length are padded, as long as they take as many steps.
-    return (type(estimator), id(fit.data), *shared, size, -(-n_train // size))
+def cut_stacks(
+    fits: Sequence[StackedFit], *, max_bytes: int | None = None, n_workers: int = 1
+) -> list[list[StackedFit]]:
+    """Return the fits in as few stacks as there are keys, memory allows and workers want.
 
-
-def fit_stacks(fits: Sequence[StackedFit], *, max_bytes: int) -> None:
-    """Fit all estimators in place, in as few stacks as there are shapes and memory allows.
+    A fit with settings that break a rule is in no stack: its error is set.
 
     Parameters
     ----------
-    max_bytes : int
-        How much memory the weights, moments and activations of a stack may take.
+    fits : sequence of StackedFit
+        Whose estimators `why_not_stacked` has nothing against.
+    max_bytes : int or None, default=None
+        How much memory a stack may take; None is its part of a quarter of what is free.
+    n_workers : int, default=1
+        How many stacks run at once. There are at least as many stacks, if there are as many fits.
     """
     groups: dict[tuple, list[StackedFit]] = {}
-    for fit in fits:
-        groups.setdefault(stack_key(fit), []).append(fit)
-    number = 0
-    for group in groups.values():
-        size = max(1, max_bytes // _bytes_of_a_net(group[0]))
-        for start in range(0, len(group), size):
-            number += 1
-            part = group[start : start + size]
-            for fit in part:
-                fit.where = f"stack {number} of {len(part)} nets"
-            _fit_stack(part)
-
-
-def _bytes_of_a_net(fit: StackedFit) -> int:
-    """Estimate the memory that one net takes while it trains."""
-    estimator, rows = fit.estimator, fit.data.rows
-    hidden = [int(h) for h in np.atleast_1d(estimator.hidden_layer_sizes)]
-    widths = [rows.n_features, *hidden, fit.data.codec.n_outputs]
-    n_weights = sum(a * b + b for a, b in pairwise(widths))
-    size = 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
-    # Weights, gradients, two moments, a copy; activations, their gradients, rows of a batch.
-    return (5 * n_weights + 4 * size * sum(widths)) * rows.dtype.itemsize
-
-
-def _fit_stack(fits: list[StackedFit]) -> None:
-    members, modules, ready = [], [], []
+    checked = _Checked()
     for fit in fits:
         try:
-            member, module = _make_member(fit)
-        except Exception as error:  # a bad value of one candidate does not touch the others
-            fit.error = error
+            checked.check(fit.estimator)
+            key = (type(fit.estimator), id(fit.data), _stacker(fit).key(fit))
+        except Exception as error:  # a bad value
+            fit.where, fit.error, fit.is_done = "its settings are not valid", error, True
             continue
-        members.append(member)
-        modules.append(module)
-        ready.append(fit)
-    if not members:
-        return
-    first, data = ready[0].estimator, ready[0].data
-    template = first._build_module(data.rows.n_features, data.codec, np.random.RandomState(0))
-    template.to(data.device, data.precision.dtype)
-    n_rows = max(len(m.rows) for m in members)
-    size = min(200 if first.batch_size == "auto" else int(first.batch_size), n_rows)
-    stack = Stack(
-        members,
-        data.rows,
-        data.target,
-        template=FlatParameters(template),
-        linears=template.linears,
-        activation=get_activation(first.activation),
-        task=data.codec.kind,
-        solver=first.solver,
-        batch_size=size,
-        n_threads=useful_threads(template, data.rows.n_features, size * len(members)),
-    )
-    stack.run()
-    for fit, member, module in zip(ready, members, modules, strict=True):
-        _finish(fit, member, module)
+        groups.setdefault(key, []).append(fit)
+    n_fits = sum(map(len, groups.values()))
+    stacks = []
+    for group in groups.values():
+        budget = max_bytes
+        if budget is None:
+            at_once = min(n_workers, os.cpu_count() or 1)
+            budget = free_bytes(group[0].data.device) // (4 * at_once)
+        size = max(1, budget // max(1, _stacker(group[0]).bytes_of_a_fit(group[0])))
+        size = min(size, -(-n_fits // n_workers))
+        size = -(-len(group) // -(-len(group) // size))  # stacks of equal size
+        stacks += [group[start : start + size] for start in range(0, len(group), size)]
+    return stacks
 
 
-def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
-    """Draw everything random in the order in which the estimator alone would."""
-    estimator, data = fit.estimator, fit.data
-    estimator._check_settings((None, None, None), False)
-    weights = _weights_of(fit)
-    random_state = make_random_state(estimator.random_state)
-    module: MLP = estimator._build_module(data.rows.n_features, data.codec, random_state)
-    module.to(data.device, data.precision.dtype)
-    flat = FlatParameters(module)
-    rows, validation = fit.rows, None
-    if estimator.early_stopping:
-        target = data.target[torch.from_numpy(rows).to(data.device)]
-        train, held_out = split_rows(estimator, target, data.codec, random_state)
-        validation = Validation(
-            SubsetRows(data.rows, rows[held_out]),
-            target[torch.from_numpy(held_out).to(data.device)],
-            None if weights is None else weights[torch.from_numpy(held_out).to(data.device)],
-            LogLoss(data.codec.kind),
-            data.codec.kind,
-        )
-        rows = rows[train]
-        weights = None if weights is None else weights[torch.from_numpy(train).to(data.device)]
-    generator = None
-    if estimator._uses_random_numbers(module):
-        generator = make_generator(random_state, data.device)
-    scheduled = OPTIMISERS[estimator.solver].scheduled
-    dropout = np.broadcast_to(estimator.dropout, len(module.linears) - 1)
-    member = Member(
-        vector=flat.vector.detach().clone(),
-        rows=rows,
-        weight=weights,
-        validation=validation,
-        random_state=random_state if estimator.shuffle else None,
-        generator=generator,
-        schedule=make_schedule(
-            estimator.learning_rate if scheduled else "constant",
-            Rate(estimator.learning_rate_init),
-            initial=estimator.learning_rate_init,
-            power_t=estimator.power_t,
-        ),
-        settings={
-            "alpha": estimator.alpha,
-            "tol": estimator.tol,
-            "patience": estimator.n_iter_no_change,
-            "max_epochs": estimator.max_iter,
-            "early_stopping": estimator.early_stopping,
-            "betas": (estimator.beta_1, estimator.beta_2),
-            "eps": estimator.epsilon,
-            "momentum": estimator.momentum,
-            "nesterov": estimator.nesterovs_momentum,
-            "dropout": tuple(float(rate) for rate in dropout),
-        },
-    )
-    return member, module
+class _Checked:
+    """Checks the settings of estimators, once where the folds have the very same ones."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple, Any] = {}
+        self._skips = get_config()["skip_parameter_validation"]
+
+    def check(self, estimator: Any) -> None:
+        """Raise if a parameter is not valid."""
+        settings = vars(estimator)
+        key = tuple(id(value) for value in settings.values())
+        if not self._skips and key not in self._seen:
+            estimator._validate_params()
+            self._seen[key] = list(settings.values())  # an id is of an object that lives
 
 
-def _weights_of(fit: StackedFit) -> torch.Tensor | None:
-    """Return the weights of the fit's rows, its class weights included."""
-    data, index = fit.data, torch.from_numpy(fit.rows).to(fit.data.device)
-    weight = None if data.sample_weight is None else data.sample_weight[index]
-    if fit.estimator.class_weight is None:
-        return weight
-    labels = data.codec.classes[data.target[index].cpu().numpy()]
-    given = None if weight is None else weight.cpu().numpy()
-    combined = combine_weights(given, fit.estimator.class_weight, labels, data.codec.classes)
-    return torch.from_numpy(combined).to(data.device, data.precision.dtype)
+def run_stack(
+    fits: list[StackedFit], after_epoch: Callable[[], None] = lambda: None
+) -> list[list[StackedFit]]:
+    """Run fits of one key as one stack, or as smaller ones where memory runs out.
+
+    Returns
+    -------
+    list of list of StackedFit
+        The stacks that were run. Fits in none of them have to be made alone; their `where` says
+        why.
+    """
+    stacks: list[list[StackedFit]] = []
+    start, size = 0, len(fits)
+    while start < len(fits):
+        stack = fits[start : start + size]
+        try:
+            _stacker(fits[0]).run(stack, after_epoch)
+        except CannotStack as reason:
+            for fit in fits[start:]:
+                fit.where = str(reason)
+            return stacks
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(stack) > 1:
+                size = len(stack) // 2
+                stack = []
+            else:
+                fits[start].error = error
+        # Not before the error, which holds on to the tensors, is gone.
+        if not stack:
+            release_memory(fits[0].data.device)
+            continue
+        for fit in stack:
+            fit.is_done = True
+        stacks.append(stack)
+        start += len(stack)
+    return stacks
 
 
-def _finish(fit: StackedFit, member: Member, module: nn.Module) -> None:
-    """Give the estimator what its own ``fit`` would have left."""
-    fit.seconds, fit.error = member.seconds, member.error
-    if member.error is not None:
-        return
-    flat = FlatParameters(module)
-    with torch.no_grad():
-        flat.vector.copy_(member.vector)
-    flat.release()
-    estimator = fit.estimator
-    estimator._remember(fit.data)
-    estimator.n_features_in_ = fit.data.rows.n_features
-    progress = member.progress
-    trained = Trained(member.n_epochs, progress.loss_curve[-1], "closed form, stacked", None)
-    estimator._set_fitted(module.eval(), progress, trained, fit.data)
-    if not member.converged:
-        warnings.warn(
-            f"max_iter={estimator.max_iter} epochs are done and training has not converged yet. "
-            "Raise max_iter, or tol if the loss is good enough.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-
-
-def same_classes(codec: LabelCodec, y: Any) -> bool:
-    """Whether the labels y, a part of all, show every class."""
-    if codec.kind == "multilabel":
-        return True
-    return len(np.unique(y)) == len(codec.classes)
+def _stacker(fit: StackedFit) -> Stacker:
+    stacker = stacker_of(fit.estimator)
+    assert stacker is not None
+    return stacker

@@ -175,6 +175,12 @@ def _check_no_dropout(module: nn.Module) -> None:
             )
 
 
+def make_loss_of(estimator: Any, module: nn.Module, codec: LabelCodec) -> LogLoss:
+    """Return the loss that a module of an estimator is trained by."""
+    two_logits = codec.kind == "binary" and estimator._n_logits(module, codec) == 2
+    return LogLoss("multiclass" if two_logits else codec.kind)
+
+
 def make_step(
     estimator: Any,
     module: nn.Module,
@@ -185,8 +191,7 @@ def make_step(
     generator: torch.Generator | None,
 ) -> tuple[Step, LogLoss]:
     """Return the closed-form step where it covers the module, else autograd's; and the loss."""
-    two_logits = data.codec.kind == "binary" and estimator._n_logits(module, data.codec) == 2
-    loss = LogLoss("multiclass" if two_logits else data.codec.kind)
+    loss = make_loss_of(estimator, module, data.codec)
     engine_module = estimator._engine_module(module)
     autocast = data.precision.autocast
     if autocast is None:

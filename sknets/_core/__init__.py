@@ -1,19 +1,29 @@
 """Devices, seeds, threads, optional imports, and the only door to scikit-learn's private names."""
 
 from sknets._core._devices import Precision, is_present, resolve_device, resolve_precision
+from sknets._core._memory import free_bytes, is_out_of_memory, release_memory
 from sknets._core._optional import import_optional
-from sknets._core._seeds import SeededRandom, make_generator, make_random_state
+from sknets._core._seeds import (
+    SeededRandom,
+    SeededRandomOfEach,
+    make_generator,
+    make_random_state,
+)
 from sknets._core._threads import Threads, limit_threads
 
 __all__ = [
     "Precision",
     "SeededRandom",
+    "SeededRandomOfEach",
     "Threads",
+    "free_bytes",
     "import_optional",
+    "is_out_of_memory",
     "is_present",
     "limit_threads",
     "make_generator",
     "make_random_state",
+    "release_memory",
     "resolve_device",
     "resolve_precision",
 ]

@@ -34,13 +34,12 @@ def make_generator(
     return generator
 
 
-def _dropout_mask(x: torch.Tensor, shape: Any, p: float, generator: torch.Generator) -> Any:
-    mask = torch.empty(shape, dtype=x.dtype, device=x.device)
-    return mask.bernoulli_(1 - p, generator=generator)
+# Fills a tensor with random numbers and returns it.
+Fill = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 def _seeded_dropout(n_spatial: int | None) -> Callable[..., torch.Tensor]:
-    """Make a replacement of ``torch.nn.functional.dropout{1,2,3}d`` that takes a generator.
+    """Make a replacement of ``torch.nn.functional.dropout{1,2,3}d`` that draws from a source.
 
     With `n_spatial` set, whole channels are dropped: the mask has size 1 on the last
     `n_spatial` axes.
@@ -48,23 +47,34 @@ def _seeded_dropout(n_spatial: int | None) -> Callable[..., torch.Tensor]:
 
     def dropout(
         input: torch.Tensor,
-        p: float = 0.5,
+        p: float | tuple[float, ...] = 0.5,
         training: bool = True,
         inplace: bool = False,
         *,
-        generator: torch.Generator,
+        source: SeededRandom,
     ) -> torch.Tensor:
         if not training or p == 0:
             return input
         shape = list(input.shape)
         if n_spatial is not None:
             shape[-n_spatial:] = [1] * n_spatial
-        mask = _dropout_mask(input, shape, p, generator)
-        if p < 1:
-            mask.div_(1 - p)
+        fill = (
+            [_filled_with_mask(rate) for rate in p]
+            if isinstance(p, tuple)
+            else (_filled_with_mask(p))
+        )
+        mask = source.draw(fill, shape, input.dtype, input.device)
         return input.mul_(mask) if inplace else input * mask
 
     return dropout
+
+
+def _filled_with_mask(p: float) -> Fill:
+    def fill(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        mask.bernoulli_(1 - p, generator=generator)
+        return mask.div_(1 - p) if p < 1 else mask
+
+    return fill
 
 
 _functional = torch.nn.functional
@@ -107,16 +117,26 @@ _TAKES_GENERATOR: frozenset[Any] = frozenset(
 )
 
 
-def _rand_like(x: torch.Tensor, *, generator: torch.Generator, **options: Any) -> torch.Tensor:
-    return torch.empty_like(x, **options).uniform_(generator=generator)
+def _seeded_like(fill: Fill) -> Callable[..., torch.Tensor]:
+    """Make a replacement of ``torch.rand_like`` or ``randn_like`` that draws from a source."""
+
+    def draw_like(
+        x: torch.Tensor,
+        *,
+        source: SeededRandom,
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        **layout: Any,
+    ) -> torch.Tensor:
+        drawn = source.draw(fill, list(x.shape), dtype or x.dtype, device or x.device)
+        return drawn.requires_grad_() if requires_grad else drawn
+
+    return draw_like
 
 
-def _randn_like(x: torch.Tensor, *, generator: torch.Generator, **options: Any) -> torch.Tensor:
-    return torch.empty_like(x, **options).normal_(generator=generator)
-
-
-_REPLACED[torch.rand_like] = _rand_like
-_REPLACED[torch.randn_like] = _randn_like
+_REPLACED[torch.rand_like] = _seeded_like(lambda x, g: x.uniform_(generator=g))
+_REPLACED[torch.randn_like] = _seeded_like(lambda x, g: x.normal_(generator=g))
 
 
 class SeededRandom(TorchFunctionMode):
@@ -137,13 +157,85 @@ class SeededRandom(TorchFunctionMode):
         super().__init__()
         self.generator = generator
 
+    def draw(
+        self, fill: Any, shape: list[int], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Return a new tensor that `fill` has filled."""
+        return fill(torch.empty(shape, dtype=dtype, device=device), self.generator)
+
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call `func`, with the generator where it draws random numbers."""
         kwargs = kwargs or {}
         if func in _REPLACED:
-            return _REPLACED[func](*args, **kwargs, generator=self.generator)
+            return _REPLACED[func](*args, **kwargs, source=self)
         if func in _TAKES_GENERATOR and kwargs.get("generator") is None:
-            kwargs = {**kwargs, "generator": self.generator}
+            return self._call_seeded(func, args, kwargs)
         return func(*args, **kwargs)
+
+    def _call_seeded(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return func(*args, **{**kwargs, "generator": self.generator})
+
+
+class _DrawEach(torch.autograd.Function):
+    """A tensor of random numbers a net, from inside the ``torch.func.vmap`` over the nets."""
+
+    @staticmethod
+    def forward(number: torch.Tensor, draw_all: Callable[[], torch.Tensor]) -> torch.Tensor:
+        raise RuntimeError("random numbers of many nets are drawn within vmap, got none around")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, number: Any, draw_all: Any) -> tuple[torch.Tensor, int]:
+        return draw_all(), 0
+
+
+class SeededRandomOfEach(SeededRandom):
+    """`SeededRandom` within ``torch.func.vmap``: every net draws from a generator of its own.
+
+    A net gets the numbers that it would get alone. Covered are dropout, whose rate may be a tuple
+    with one a net, ``torch.rand_like`` and ``torch.randn_like``.
+
+    Parameters
+    ----------
+    generators : list of torch.Generator
+        One a net.
+    number : Tensor
+        Any argument of the mapped function that has an entry a net.
+
+    Raises
+    ------
+    NotImplementedError
+        On entering another random function.
+    """
+
+    def __init__(self, generators: list[torch.Generator], number: torch.Tensor) -> None:
+        super().__init__(generators[0])
+        self.generators = generators
+        self.number = number
+
+    def draw(
+        self, fill: Any, shape: list[int], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Return a new tensor, batched by vmap, whose part of each net `fill` has filled.
+
+        A list has a `fill` a net.
+        """
+        n_nets = len(self.generators)
+        fills = fill if isinstance(fill, list) else [fill] * n_nets
+
+        def draw_all() -> torch.Tensor:
+            drawn = torch.empty((n_nets, *shape), dtype=dtype, device=device)
+            for part, generator, each in zip(drawn, self.generators, fills, strict=True):
+                each(part, generator)
+            return drawn
+
+        return _DrawEach.apply(self.number, draw_all)
+
+    def _call_seeded(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        name = getattr(func, "__name__", str(func))
+        raise NotImplementedError(f"the module draws random numbers by {name}")

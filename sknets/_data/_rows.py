@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from sknets._core import free_bytes
+
 Index = torch.Tensor | np.ndarray
 
 # Blocks of rows handed out at once take about this many bytes: small beside any memory, large
@@ -74,6 +76,10 @@ class Rows:
         """Return rows `start` to `stop`, shape (stop - start, n_features)."""
         raise NotImplementedError
 
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        raise NotImplementedError
+
     def __len__(self) -> int:
         return self.n
 
@@ -84,6 +90,10 @@ class DenseRows(Rows):
     def __init__(self, data: torch.Tensor, *, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(data.shape[0], data.shape[1], dtype=dtype, device=device)
         self.data = data
+
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        return make_rows(self.data, dtype=self.dtype, device=device)
 
     def take(self, index: Index) -> torch.Tensor:
         """Return the rows numbered `index`, shape (len(index), n_features)."""
@@ -101,6 +111,10 @@ class ArrayRows(Rows):
     def __init__(self, array: np.ndarray, *, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(array.shape[0], array.shape[1], dtype=dtype, device=device)
         self.array = array
+
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        return make_rows(self.array, dtype=self.dtype, device=device)
 
     def take(self, index: Index) -> torch.Tensor:
         """Return the rows numbered `index`, shape (len(index), n_features)."""
@@ -124,6 +138,10 @@ class SparseRows(Rows):
     def __init__(self, csr: Any, *, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(csr.shape[0], csr.shape[1], dtype=dtype, device=device)
         self.csr = csr
+
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        return make_rows(self.csr, dtype=self.dtype, device=device)
 
     def take(self, index: Index) -> torch.Tensor:
         """Return the rows numbered `index`, shape (len(index), n_features)."""
@@ -150,6 +168,10 @@ class SubsetRows(Rows):
         self.rows = rows
         self.index = index
 
+    def to(self, device: torch.device) -> Rows:
+        """Return the same rows, given out on another device."""
+        return SubsetRows(self.rows.to(device), self.index)
+
     def take(self, index: Index) -> torch.Tensor:
         """Return the rows numbered `index` among these, shape (len(index), n_features)."""
         return self.rows.take(self.index[np.asarray(index)])
@@ -173,18 +195,12 @@ def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device) -> Rows:
         return ArrayRows(X, dtype=dtype, device=device)
     data = X if isinstance(X, torch.Tensor) else as_tensor_view(X)
     if device.type != "cpu" and data.device != device:
-        fits = data.numel() * dtype.itemsize <= _free_bytes(device) // 2
+        fits = data.numel() * dtype.itemsize <= free_bytes(device) // 2
         data = data.to(device, dtype) if fits else data
     elif not on_disk:
         data = data.to(dtype)
         data = _steady(data) if data.nbytes <= _COPY_BYTES else data
     return DenseRows(data, dtype=dtype, device=device)
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return 2**33
 
 
 def is_memory_mapped(array: Any) -> bool:

@@ -8,39 +8,56 @@ from sknets._engine._flat import FlatParameters
 from sknets._engine._full_batch import FullBatchResult, minimise
 from sknets._engine._linear_step import LinearStep
 from sknets._engine._logistic_objective import LogisticObjective
+from sknets._engine._logistic_stack import LogisticStack, StackedModel
 from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
 from sknets._engine._row_blocks import blocks_of_rows
-from sknets._engine._stack import Member, Rate, Stack
+from sknets._engine._stack import MakeStep, Member, Rate, Stack, state_of
+from sknets._engine._stack_dense import make_stacked_dense_step
+from sknets._engine._stack_fold import Fold, SparseFold
+from sknets._engine._stack_module import ModuleNotMapped, StackedModuleStep, dropout_rates
+from sknets._engine._stack_solvers import STACK_SOLVERS, run_stack
 from sknets._engine._step import Step
 from sknets._engine._threads import useful_threads
 from sknets._engine._validation import Validation, logits_in_blocks
 
 __all__ = [
     "HISTORY_COLUMNS",
+    "STACK_SOLVERS",
     "AutogradStep",
     "DenseLayer",
     "DenseStep",
     "EpochLoop",
     "FlatParameters",
+    "Fold",
     "FullBatch",
     "FullBatchResult",
     "Hooks",
     "LinearStep",
     "LogisticObjective",
+    "LogisticStack",
+    "MakeStep",
     "Member",
+    "ModuleNotMapped",
     "Progress",
     "Rate",
+    "SparseFold",
     "Stack",
+    "StackedModel",
+    "StackedModuleStep",
     "Step",
     "Training",
     "Validation",
     "blocks_of_rows",
+    "dropout_rates",
     "logits_in_blocks",
     "make_dense_step",
     "make_history",
+    "make_stacked_dense_step",
     "minimise",
+    "run_stack",
     "say",
+    "state_of",
     "train_lbfgs",
     "useful_threads",
 ]

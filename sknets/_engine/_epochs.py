@@ -17,7 +17,7 @@ from torch import nn
 from sknets._core import Threads, limit_threads
 from sknets._data import Batches
 from sknets._engine._flat import FlatParameters
-from sknets._engine._progress import Progress, check_finite, say
+from sknets._engine._progress import Progress, check_finite, check_finite_weights, say
 from sknets._engine._step import Step
 from sknets._engine._validation import Validation
 from sknets._nn import Optimiser, Schedule
@@ -137,7 +137,9 @@ class EpochLoop:
                 )
             if training.early_stopping and self._best is not None:
                 training.flat.restore(self._best)
-            self._check_weights()
+            check_finite_weights(
+                training.flat.vector, epoch=self.n_epochs, rate=training.schedule.rate
+            )
             self._notify("on_train_end")
         training.module.eval()
         self.hooks.fit_ends()
@@ -162,15 +164,6 @@ class EpochLoop:
             ConvergenceWarning,
             stacklevel=2,
         )
-
-    def _check_weights(self) -> None:
-        """Raise if the last update, which no loss has seen yet, broke the weights."""
-        if not bool(torch.isfinite(self.training.flat.vector).all()):
-            raise ValueError(
-                "The weights must stay finite, got NaN or infinite ones after epoch "
-                f"{self.n_epochs} with a learning rate of {self.training.schedule.rate:g}. Lower "
-                "learning_rate_init, or scale the features first (StandardScaler in a Pipeline)."
-            )
 
     @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def _train_epoch(self) -> float:

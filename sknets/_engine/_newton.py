@@ -9,8 +9,8 @@ import torch
 
 from sknets._engine._logistic_objective import Curvature, LogisticObjective, Progress, Vector
 
-_SUFFICIENT = 2.0**-11
-_HALVINGS = 30
+SUFFICIENT = 2.0**-11
+HALVINGS = 30
 
 StepSolver = Callable[[LogisticObjective, Curvature, Vector], Vector]
 
@@ -109,10 +109,10 @@ def _backtrack(
     objective: LogisticObjective, params: Vector, value: float, grad: Vector, step: Vector
 ) -> tuple[Vector, float, Vector] | None:
     """Halve the step until the value falls enough or, where it cannot, the gradient shrinks."""
-    slope = _SUFFICIENT * (grad @ step)
+    slope = SUFFICIENT * (grad @ step)
     rounding = 16 * objective.eps * abs(value)
     length = 1.0
-    for _ in range(_HALVINGS):
+    for _ in range(HALVINGS):
         new = params + length * step
         new_value, new_grad = objective.loss_gradient(new)
         change = new_value - value
@@ -129,12 +129,40 @@ def _cg_step(objective: LogisticObjective, curvature: Curvature, grad: Vector) -
 
 
 def _cholesky_step(objective: LogisticObjective, curvature: Curvature, grad: Vector) -> Vector:
-    """Solve the Newton system by a Cholesky factor of the Hessian, damped if it has none."""
-    hessian = curvature.matrix()
+    return cholesky_step(
+        curvature.matrix(),
+        grad,
+        shape=objective.shape,
+        has_l2=objective.l2 != 0,
+        fit_intercept=objective.fit_intercept,
+    )
+
+
+def cholesky_step(
+    hessian: torch.Tensor,
+    grad: Vector,
+    *,
+    shape: tuple[int, int],
+    has_l2: bool,
+    fit_intercept: bool,
+) -> Vector:
+    """Solve the Newton system by a Cholesky factor of the Hessian, damped if it has none.
+
+    Parameters
+    ----------
+    hessian : Tensor of shape (K * D, K * D)
+        Overwritten.
+    grad : ndarray of shape (K * D,)
+        The gradient.
+    shape : tuple (K, D)
+        Of the parameters.
+    has_l2, fit_intercept : bool
+        Which columns have no penalty.
+    """
     if hessian.device.type == "mps":
         hessian = hessian.cpu().double()
     scale = hessian.diagonal().mean().clamp(min=torch.finfo(hessian.dtype).tiny)
-    _fix_class_means(objective, hessian, scale)
+    _fix_class_means(hessian, scale, shape, has_l2, fit_intercept)
     rhs = torch.from_numpy(-grad).to(hessian.device, hessian.dtype).unsqueeze(1)
     for damping in (0.0, *(10.0**power for power in range(-8, 3, 2))):
         damped = hessian
@@ -157,19 +185,23 @@ def _is_nearly_singular(factor: torch.Tensor) -> bool:
 
 
 def _fix_class_means(
-    objective: LogisticObjective, hessian: torch.Tensor, scale: torch.Tensor
+    hessian: torch.Tensor,
+    scale: torch.Tensor,
+    shape: tuple[int, int],
+    has_l2: bool,
+    fit_intercept: bool,
 ) -> None:
     """Give curvature, in place, to shifts of an unpenalised column by one number for all classes.
 
     Such a shift changes no probability. The gradient has no part along it, so the step gets none
     either.
     """
-    n_outputs, width = objective.shape
+    n_outputs, width = shape
     if n_outputs == 1:
         return
-    if objective.l2 == 0:
+    if not has_l2:
         free = torch.arange(width, device=hessian.device)
-    elif objective.fit_intercept:
+    elif fit_intercept:
         free = torch.tensor([width - 1], device=hessian.device)
     else:
         return

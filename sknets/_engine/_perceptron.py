@@ -38,16 +38,21 @@ _WORTH_THREADS = 5e7
 _GATHERED = 2**17
 
 # Up to this many rows and features each class is followed alone, without inner products of rows.
-_FEW_ROWS, _FEW_FEATURES = 4096, 128
+FEW_ROWS, FEW_FEATURES = 4096, 128
 
 
 @dataclass
 class _Pass:
-    """One pass over the rows: per class (K,) loss and penalty sums, and mistakes of all."""
+    """One pass over the rows: per class (K,) loss and penalty sums, and mistakes."""
 
     loss: Array
     penalty: Array
-    n_mistakes: int = 0
+    n_mistakes: Array
+
+    @classmethod
+    def of(cls, n_classes: int) -> _Pass:
+        """Return a pass over no rows yet."""
+        return cls(np.zeros(n_classes), np.zeros(n_classes), np.zeros(n_classes, int))
 
 
 class PerceptronLoop:
@@ -158,7 +163,7 @@ class PerceptronLoop:
             else:
                 pass_over = self._pass_by_gram if self._few_rows is None else self._pass_by_class
             coef, intercept, done, state = pass_over(learning, order)
-        self._check_finite(coef, intercept)
+        self._check_finite(learning, coef, intercept)
         self.result = self._end_epoch(learning, coef, intercept, done, started)
         self._truncated = state
 
@@ -175,7 +180,7 @@ class PerceptronLoop:
     def _rows_if_few(self) -> Array | None:
         """Return all rows (n, F + 1), with what the intercept sees, if they are few and short."""
         rows, settings = self.task.rows, self.settings
-        few = rows.n <= _FEW_ROWS and rows.n_features <= _FEW_FEATURES
+        few = rows.n <= FEW_ROWS and rows.n_features <= FEW_FEATURES
         if not few or settings.alpha or settings.block_rows or rows.device.type != "cpu":
             return None
         if not settings.intercept_step and self.result.intercept.any():
@@ -196,11 +201,11 @@ class PerceptronLoop:
         last = self.result.intercept[learning] / (scale or 1.0)
         weights = np.hstack([self.result.coef.numpy()[learning], last[:, None]])
         weights = weights.astype(self._dtype, copy=False)
-        done = _Pass(np.zeros(len(learning)), np.zeros(len(learning)))
+        done = _Pass.of(len(learning))
         for i in range(len(learning)):
             seen = follow_rows(rows, signs[i], steps[i].tolist(), weights[i])
             done.loss[i] = -sum(seen)
-            done.n_mistakes += len(seen)
+            done.n_mistakes[i] = len(seen)
         return torch.from_numpy(weights[:, :-1].copy()), weights[:, -1] * scale, done, None
 
     def _pass_by_gram(self, learning: Array, order: Array | None) -> tuple:
@@ -209,7 +214,7 @@ class PerceptronLoop:
         device = self.result.coef.device
         coef = self.result.coef[torch.from_numpy(learning).to(device)]
         intercept = self.result.intercept[learning]
-        done = _Pass(np.zeros(len(learning)), np.zeros(len(learning)))
+        done = _Pass.of(len(learning))
         penalised = coupling.shrinkage != 1.0
         for x, signs, steps in self._blocks(learning, order):
             powers = coupling.powers[: len(x) + 1]
@@ -248,7 +253,7 @@ class PerceptronLoop:
             settings.alpha * settings.l1_ratio,
             settings.alpha * (1 - settings.l1_ratio) * 0.5,
         )
-        done = _Pass(np.zeros(len(learning)), np.zeros(len(learning)))
+        done = _Pass.of(len(learning))
         for x, signs, steps in self._blocks(learning, order):
             rows = x.cpu().numpy()
             for k, number in enumerate(learning):
@@ -257,7 +262,7 @@ class PerceptronLoop:
                 )
                 done.loss[k] += loss
                 done.penalty[k] += penalty
-                done.n_mistakes += n_mistakes
+                done.n_mistakes[k] += n_mistakes
         coef = torch.from_numpy(np.stack([states[number].coef for number in learning]))
         intercept = np.array([states[number].intercept for number in learning], self._dtype)
         return coef.to(self.result.coef.device), intercept, done, states
@@ -283,14 +288,10 @@ class PerceptronLoop:
                 steps = all_steps.take(label[part], axis=1)
                 yield rows[part], signs, steps if weight is None else steps * weight[part]
 
-    def _check_finite(self, coef: Tensor, intercept: Array) -> None:
-        if bool(torch.isfinite(coef).all()) and np.isfinite(intercept).all():
-            return
-        raise ValueError(
-            f"The weights must stay finite, got NaN or infinity in epoch "
-            f"{len(self.result.epochs) + 1} with a learning rate of {self.settings.step_size:g}. "
-            "Lower eta0, or scale the features first (StandardScaler in a Pipeline)."
-        )
+    def _check_finite(self, learning: Array, coef: Tensor, intercept: Array) -> None:
+        """Raise if a weight of the learning classes is not finite."""
+        if not (bool(torch.isfinite(coef).all()) and np.isfinite(intercept).all()):
+            raise not_finite(len(self.result.epochs) + 1, self.settings.step_size)
 
     # -- after an epoch --------------------------------------------------------------------------
 
@@ -317,7 +318,7 @@ class PerceptronLoop:
             "validation_score": float("nan" if self.validation is None else self._scores.mean()),
             "learning_rate": self.settings.step_size,
             "seconds": perf_counter() - started,
-            "n_mistakes": done.n_mistakes,
+            "n_mistakes": int(done.n_mistakes.sum()),
             "n_learning": n_learning,
         }
         if self.settings.verbose:
@@ -345,6 +346,14 @@ class PerceptronLoop:
             right += hit.sum(1) if weight is None else hit @ weight.astype(np.float64)
         total = held.rows.n if held.sample_weight is None else held.sample_weight.sum(dtype=float)
         return right / total
+
+
+def not_finite(epoch: int, step_size: float) -> ValueError:
+    """Return the error of a fit whose weights are not finite."""
+    return ValueError(
+        f"The weights must stay finite, got NaN or infinity in epoch {epoch} with a learning rate "
+        f"of {step_size:g}. Lower eta0, or scale the features first (StandardScaler in a Pipeline)."
+    )
 
 
 def _print_epoch(row: dict[str, Any]) -> None:

@@ -28,13 +28,13 @@ class Corrections:
         The multiple of a row that went into a class's weights; 0 where the row was right.
     margins : ndarray of shape (K, B)
         ``sign * score`` of a row found wrong, when it was seen; 0 where the row was right.
-    n_mistakes : int
-        Mistakes of all classes together.
+    n_mistakes : ndarray of shape (K,)
+        Mistakes of each class.
     """
 
     steps: Array
     margins: Array
-    n_mistakes: int
+    n_mistakes: Array
 
 
 class Coupling:
@@ -126,7 +126,8 @@ def correct_block(margins: Array, signs: Array, steps: Array, coupling: Array) -
     made, at_sight = np.zeros_like(steps), np.zeros_like(margins)
     made.put(cells, steps.take(cells))
     at_sight.put(cells, seen)
-    return Corrections(made, at_sight, len(cells))
+    n_mistakes = np.bincount(cells // steps.shape[1], minlength=len(steps))
+    return Corrections(made, at_sight, n_mistakes)
 
 
 def _follow_one(margins: Array, signs: Array, steps: Array, coupling: Array) -> tuple[Array, Array]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import torch
+
 from sknets._nn import Schedule
 
 HISTORY_COLUMNS = (
@@ -140,4 +142,20 @@ def check_finite(loss: float, *, epoch: int, rate: float) -> None:
             f"The training loss must stay finite, got {loss} in epoch {epoch} with a learning rate "
             f"of {rate:g}. Lower learning_rate_init, or scale the features first (StandardScaler "
             "in a Pipeline)."
+        )
+
+
+def check_finite_weights(weights: torch.Tensor, *, epoch: int, rate: float) -> None:
+    """Raise if the last update, which no loss has seen yet, broke the weights.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not finite; the message says what to try.
+    """
+    if not bool(torch.isfinite(weights).all()):
+        raise ValueError(
+            f"The weights must stay finite, got NaN or infinite ones after epoch {epoch} with a "
+            f"learning rate of {rate:g}. Lower learning_rate_init, or scale the features first "
+            "(StandardScaler in a Pipeline)."
         )

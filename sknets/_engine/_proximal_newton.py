@@ -9,8 +9,8 @@ import numpy as np
 from sknets._engine._logistic_objective import LogisticObjective, Progress, Vector
 from sknets._engine._newton import conjugate_gradients
 
-_SUFFICIENT = 1e-4
-_TRIES = 30
+SUFFICIENT = 1e-4
+TRIES = 30
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _proximal_step(
     objective: LogisticObjective, point: _Point, strength: Vector, diagonal: Vector, bound: float
 ) -> tuple[_Point, float]:
     """Minimise a separable quadratic model plus the L1 term, steeper until it bounds F."""
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         metric = bound * diagonal
         target = point.params - point.grad / metric
         new = np.sign(target) * np.maximum(np.abs(target) - strength / metric, 0.0)
@@ -112,12 +112,12 @@ def _support_step(objective: LogisticObjective, point: _Point, strength: Vector)
     step = np.zeros_like(point.params)
     step[support] = conjugate_gradients(product, -slope[support], curvature.diagonal()[support])
     length = 1.0
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         new = point.params + length * step
         new[(strength > 0) & (new * point.params < 0)] = 0.0
         candidate = _evaluate(objective, new)
         change = candidate.whole - point.whole
-        if change < 0 and change <= _SUFFICIENT * (slope @ (new - point.params)):
+        if change < 0 and change <= SUFFICIENT * (slope @ (new - point.params)):
             return candidate
         rounding = 16 * objective.eps * abs(point.whole)
         if abs(change) <= rounding and _residual(candidate, strength) < _residual(point, strength):

@@ -1,7 +1,8 @@
-"""Many dense nets of one shape, trained together as one computation.
+"""Many nets of one shape, trained together as one computation.
 
 Every net has the rows, shuffles, dropout masks, schedule and stop that it would have alone; only
-the arithmetic is shared. Nets that stop leave the stack.
+the arithmetic is shared. Nets that stop leave the stack. What computes the gradients of all nets
+is a `StackedStep`, of one kind for dense nets and of another for any module; the rest is the same.
 
 Conventions: M nets still in the stack, P weights of a net, B rows of a batch, F features.
 """
@@ -9,11 +10,11 @@ Conventions: M nets still in the stack, P weights of a net, B rows of a batch, F
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,12 +22,10 @@ from torch import Tensor, nn
 
 from sknets._core import Threads, limit_threads
 from sknets._data import Rows
-from sknets._engine._dense import DenseStep
-from sknets._engine._dense_program import DenseLayer
 from sknets._engine._flat import FlatParameters
-from sknets._engine._progress import Progress, check_finite
+from sknets._engine._progress import Progress, check_finite, check_finite_weights
 from sknets._engine._validation import Validation
-from sknets._nn import Activation, Schedule, adam_
+from sknets._nn import Schedule, adam_
 
 # Gathered rows of all nets together take about this many bytes at a time.
 _BLOCK_BYTES = 2**26
@@ -61,7 +60,11 @@ class Member:
         Over a `Rate`.
     settings : dict
         "alpha", "tol", "patience", "max_epochs", "early_stopping", and for "adam" "betas" and
-        "eps", for "sgd" "momentum" and "nesterov"; "dropout" is a rate a hidden layer.
+        "eps", for "sgd" "momentum" and "nesterov"; "dropout" is a tuple with a rate a hidden layer
+        of a dense net, else what `dropout_rates` gives.
+    state : list of Tensor
+        Buffers and weights that are not trained, as `state_of` lists them; at the end, those that
+        belong to `vector`.
     """
 
     vector: Tensor
@@ -72,12 +75,13 @@ class Member:
     generator: torch.Generator | None
     schedule: Schedule
     settings: dict[str, Any]
+    state: list[Tensor] = field(default_factory=list)
     progress: Progress = field(default_factory=Progress)
     n_epochs: int = 0
     converged: bool = False
     seconds: float = 0.0
     error: Exception | None = None
-    best: Tensor | None = None
+    best: tuple[Tensor, list[Tensor]] | None = None
 
     def __post_init__(self) -> None:
         self._order = np.arange(len(self.rows))
@@ -91,20 +95,47 @@ class Member:
         return self._order
 
 
-class _StackedStep(DenseStep):
-    """A dense step whose nets draw their dropout masks from generators of their own."""
+class StackedStep(Protocol):
+    """Computes the gradients of one mini-batch of every net still in the stack.
 
-    members: Sequence[Member]
+    As `Step`, with a leading axis of M nets: the objective of a net's batch is the one it has
+    alone, and its gradient is left in the net's row of the gradients.
+
+    Attributes
+    ----------
+    name : str
+        Which way of computing this is, for the record.
+    n_real : list of int
+        Set before `gradient`: how many rows of this batch each net has; the others are padding.
+    """
+
+    name: str
     n_real: list[int]
 
-    def _draw_mask_(self, mask: Tensor, i: int) -> None:
-        for part, member, n in zip(mask, self.members, self.n_real, strict=True):
-            rate = member.settings["dropout"][i]
-            if rate:  # alone, a layer without dropout draws nothing
-                part[:n].bernoulli_(1.0 - rate, generator=member.generator).div_(1.0 - rate)
-                part[n:] = 0.0
-            else:
-                part.fill_(1.0)
+    def encode(self, target: Tensor) -> tuple[Tensor, ...]:
+        """Return targets (M, n, ...) as this step wants them; the last axis is the row."""
+
+    def begin_epoch(self, batch_sizes: list[int], counts: Tensor | None = None) -> None:
+        """Forget the losses of the last epoch.
+
+        `counts` (M, n_batches) says how many rows of each batch are real, if not all are.
+        """
+
+    def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
+        """Compute the gradients of one batch, x of shape (M, B, F)."""
+
+    def end_epoch_losses(self) -> Tensor:
+        """Return the mean of each net's objective over the epoch, shape (M,)."""
+
+
+# (members, weights (M, P), gradients (M, P), state (M, ...) each) -> step
+MakeStep = Callable[[Sequence[Member], Tensor, Tensor, list[Tensor]], StackedStep]
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return what a net has beside trained weights: buffers and weights that are not trained."""
+    frozen = {n: p.detach() for n, p in module.named_parameters() if not p.requires_grad}
+    return {**dict(module.named_buffers()), **frozen}
 
 
 class Stack:
@@ -120,12 +151,14 @@ class Stack:
         Encoded labels of all rows of X.
     template : FlatParameters
         Of a module of the members' shape; its weights are overwritten.
-    linears : sequence of nn.Linear
-        The dense layers of that module, from input to output.
-    activation, task, solver : see `DenseStep`
+    make_step : callable (members, flat, grad, state) -> StackedStep
+        Makes the step of the members that are left.
+    solver : {"adam", "sgd"}
         Of all members.
     batch_size : int
         Rows of a batch.
+    n_threads : int or None, default=None
+        Threads at most.
     """
 
     def __init__(
@@ -135,9 +168,7 @@ class Stack:
         target: Tensor,
         *,
         template: FlatParameters,
-        linears: Sequence[nn.Linear],
-        activation: Activation,
-        task: str,
+        make_step: MakeStep,
         solver: str,
         batch_size: int,
         n_threads: Threads | int | None = None,
@@ -146,25 +177,27 @@ class Stack:
         self.rows = rows
         self.target = target
         self.template = template
-        self.shapes = [
-            (*template.place(linear.weight), *template.place(linear.bias)) for linear in linears
-        ]
-        self.n_penalised = len(template.penalised)
-        self.activation = activation
-        self.task = task
+        self.make_step = make_step
         self.solver = solver
         self.batch_size = batch_size
         self.n_threads = n_threads
         self._n_steps = 0
 
-    def run(self) -> None:
+    @property
+    def engine(self) -> str:
+        """Which way of computing gradients runs."""
+        return self.step.name
+
+    def run(self, after_epoch: Callable[[], None] = lambda: None) -> None:
         """Train every member until it stops; failures are kept in ``member.error``."""
         # Neighbours with equal settings share a kernel.
         active = sorted(self.members, key=self._kernel_key)
-        self._build(active, torch.stack([m.vector for m in active]), None)
+        state = [torch.stack(tensors) for tensors in zip(*(m.state for m in active), strict=True)]
+        self._build(active, torch.stack([m.vector for m in active]), state, None)
         with limit_threads(self.n_threads):
             while self.active:
                 self._epoch()
+                after_epoch()
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -173,7 +206,11 @@ class Stack:
         return (member.schedule.rate, *s["betas"], s["eps"]) if self.solver == "adam" else ()
 
     def _build(
-        self, active: list[Member], flat: Tensor, moments: tuple[Tensor, ...] | None
+        self,
+        active: list[Member],
+        flat: Tensor,
+        state: list[Tensor],
+        moments: tuple[Tensor, ...] | None,
     ) -> None:
         self.active = active
         if not active:
@@ -182,29 +219,8 @@ class Stack:
         self.moments = moments or tuple(
             torch.zeros_like(flat) for _ in range(2 if self.solver == "adam" else 1)
         )
-        n_models = len(active)
-        layers = []
-        for i, (w, w_shape, b, b_shape) in enumerate(self.shapes):
-            hidden = i < len(self.shapes) - 1
-            drops = hidden and any(m.settings["dropout"][i] > 0 for m in active)
-            layers.append(
-                DenseLayer(
-                    flat[:, w].view(n_models, *w_shape),
-                    flat[:, b].view(n_models, *b_shape),
-                    self.grad[:, w].view(n_models, *w_shape),
-                    self.grad[:, b].view(n_models, *b_shape),
-                    1.0 if drops else 0.0,
-                )
-            )
-        self.step = _StackedStep(
-            layers,
-            self.activation,
-            self.task,
-            penalised=flat[:, : self.n_penalised],
-            penalised_grad=self.grad[:, : self.n_penalised],
-            alpha=flat.new_tensor([m.settings["alpha"] for m in active]),
-        )
-        self.step.members = active
+        self.state = state
+        self.step = self.make_step(active, flat, self.grad, state)
 
     def _keep(self, stays: list[bool]) -> None:
         """Go on with the members that stay."""
@@ -213,7 +229,19 @@ class Stack:
         index = torch.tensor(stays, device=self.flat.device).nonzero()[:, 0]
         moments = tuple(moment[index] for moment in self.moments)
         active = [m for m, stay in zip(self.active, stays, strict=True) if stay]
-        self._build(active, self.flat[index], moments)
+        self._build(active, self.flat[index], [t[index] for t in self.state], moments)
+
+    def _copy_of(self, i: int) -> tuple[Tensor, list[Tensor]]:
+        """Return weights and state of net i."""
+        return self.flat[i].clone(), [t[i].clone() for t in self.state]
+
+    @torch.no_grad()
+    def _load_template_(self, i: int) -> None:
+        """Give the template the weights and the state of net i."""
+        self.template.vector.copy_(self.flat[i])
+        tensors = state_of(self.template.module).values()
+        for tensor, values in zip(tensors, self.state, strict=True):
+            tensor.copy_(values[i])
 
     # -- an epoch --------------------------------------------------------------------------------
 
@@ -319,8 +347,7 @@ class Stack:
             return False
         validation_loss = score = math.nan
         if member.validation is not None:
-            with torch.no_grad():
-                self.template.vector.copy_(self.flat[i])
+            self._load_template_(i)
             validation_loss, score = member.validation.measure(self.template.module)
         seconds = (perf_counter() - started) / len(self.active)
         member.seconds += seconds
@@ -341,9 +368,13 @@ class Stack:
             early_stopping=settings["early_stopping"],
         )
         if is_best:
-            member.best = self.flat[i].clone()
+            member.best = self._copy_of(i)
         if not stops and member.n_epochs < settings["max_epochs"]:
             return True
         member.converged = stops
-        member.vector = self.flat[i].clone() if member.best is None else member.best
+        member.vector, member.state = member.best or self._copy_of(i)
+        try:
+            check_finite_weights(member.vector, epoch=member.n_epochs, rate=member.schedule.rate)
+        except ValueError as error:
+            member.error = error
         return False

@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor
 
 from sknets._base import DEVICE_CONSTRAINTS, BaseClassifier, ProbabilisticMixin, TrainingData
 from sknets._base._hooks import fit_hooks
 from sknets._core._sklearn import Hidden, Interval, StrOptions, fit_context
-from sknets._data import as_numpy
+from sknets._data import LabelCodec, as_numpy
 from sknets._engine import Progress
 from sknets.linear_model._linear_prediction import LinearPredictionMixin
-from sknets.linear_model._logistic_fit import fit_full_batch, fit_mini_batch
+from sknets.linear_model._logistic_fit import balanced_weights, fit_full_batch, fit_mini_batch
+from sknets.linear_model._logistic_stacking import LogisticStacker
 
 _FULL_BATCH = ("lbfgs", "newton-cg", "newton-cholesky", "proximal-newton")
 _MINI_BATCH = ("adam", "sgd")
@@ -160,6 +160,7 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
     0.97
     """
 
+    _stacker = LogisticStacker()
     _parameter_constraints: ClassVar[dict[str, list]] = {
         "C": [Interval(Real, 0, None, closed="right")],
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
@@ -309,14 +310,19 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         data = self._check_training_data(
             X, y, sample_weight, class_weight=None if balanced else self.class_weight
         )
-        classes = data.codec.classes
-        if len(classes) < 2:
-            raise ValueError(
-                f"y must hold at least two classes, got one class: {classes.tolist()[0]!r}."
-            )
+        self._check_classes(data.codec)
         if balanced:
-            data = dataclasses.replace(data, sample_weight=_balanced(data))
+            weight = balanced_weights(
+                data.sample_weight, data.target, len(data.codec.classes), data.rows.dtype
+            )
+            data = dataclasses.replace(data, sample_weight=weight)
         return data
+
+    def _check_classes(self, codec: LabelCodec) -> None:
+        if len(codec.classes) < 2:
+            raise ValueError(
+                f"y must hold at least two classes, got one class: {codec.classes.tolist()[0]!r}."
+            )
 
     def _start(self, data: TrainingData) -> np.ndarray:
         """Return the parameters (K, D) to start from: zeros, or those of the last fit."""
@@ -354,15 +360,3 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         bias = both[:, -1].clone() if self.fit_intercept else coef.new_zeros(len(coef))
         export = data.namespace.export
         return {"coef_": export(coef), "intercept_": export(bias)}
-
-
-def _balanced(data: TrainingData) -> Tensor:
-    """Return weights that give every class the same total, and all the total they had."""
-    weight = data.sample_weight
-    if weight is None:
-        weight = torch.ones(data.rows.n, dtype=data.rows.dtype, device=data.device)
-    n_classes = len(data.codec.classes)
-    totals = torch.zeros(n_classes, dtype=weight.dtype, device=weight.device)
-    totals.index_add_(0, data.target, weight)
-    scale = torch.where(totals > 0, totals.sum() / (n_classes * totals), 0.0)
-    return weight * scale[data.target]

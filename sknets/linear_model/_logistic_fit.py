@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from torch import nn
+from torch import Tensor, nn
 
 from sknets._base import TrainingData
 from sknets._core import SeededRandom, limit_threads, make_random_state
@@ -63,7 +63,7 @@ def fit_full_batch(
     keep : callable ``(params) -> None``
         Called after every iteration and at the end.
     """
-    l2, l1 = penalty_strengths(estimator, data)
+    l2, l1 = penalty_strengths(estimator, _total_weight(data))
     rows = data.rows
     n_done = 0
 
@@ -96,11 +96,10 @@ def fit_full_batch(
             max_iter=estimator.max_iter,
             on_iteration=after_iteration,
         )
-    for loss, seconds in zip(result.losses, result.seconds, strict=True):
-        _record(progress, loss, seconds)
+    fill_history(progress, result)
     keep(result.params)
     hooks.fit_ends()
-    _warn_unless_converged(result, estimator)
+    warn_unless_converged(result, estimator)
     return result.n_iter
 
 
@@ -121,7 +120,7 @@ def fit_mini_batch(
     flat = FlatParameters(module)
     make_optimiser = Adam if estimator.solver == "adam" else SGD
     optimiser = make_optimiser([flat.vector], lr=estimator.learning_rate_init)
-    l2, l1 = penalty_strengths(estimator, data)
+    l2, l1 = penalty_strengths(estimator, _total_weight(data))
     size = 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
     random_state = make_random_state(estimator.random_state) if estimator.shuffle else None
     batches = Batches(
@@ -162,15 +161,31 @@ def fit_mini_batch(
     return loop.n_epochs
 
 
-def penalty_strengths(estimator: Any, data: TrainingData) -> tuple[float, float]:
+def penalty_strengths(estimator: Any, total_weight: float) -> tuple[float, float]:
     """Return the strengths of the L2 and L1 penalties on the scale of the mean loss."""
-    weight = data.sample_weight
-    total = data.rows.n if weight is None else float(weight.double().sum())
-    scale = 1.0 / (estimator.C * total)
+    scale = 1.0 / (estimator.C * total_weight)
     return (1 - estimator.l1_ratio) * scale, estimator.l1_ratio * scale
 
 
-def _warn_unless_converged(result: FullBatchResult, estimator: Any) -> None:
+def _total_weight(data: TrainingData) -> float:
+    weight = data.sample_weight
+    return float(data.rows.n) if weight is None else float(weight.double().sum())
+
+
+def balanced_weights(
+    weight: Tensor | None, target: Tensor, n_classes: int, dtype: torch.dtype
+) -> Tensor:
+    """Return weights (n,) that give every class the same total, and all the total they had."""
+    if weight is None:
+        weight = torch.ones(len(target), dtype=dtype, device=target.device)
+    totals = torch.zeros(n_classes, dtype=weight.dtype, device=weight.device)
+    totals.index_add_(0, target, weight)
+    scale = torch.where(totals > 0, totals.sum() / (n_classes * totals), 0.0)
+    return weight * scale[target]
+
+
+def warn_unless_converged(result: FullBatchResult, estimator: Any) -> None:
+    """Warn if the solver ended before it met `tol`, or was interrupted."""
     if result.interrupted:
         warnings.warn(
             f"Training interrupted by user after iteration {result.n_iter}, whose coefficients "
@@ -206,13 +221,12 @@ def _parameters_of(module: nn.Linear) -> np.ndarray:
     return torch.cat(parts, dim=1).cpu().double().numpy()
 
 
-def _record(progress: Progress, loss: float, seconds: float) -> None:
-    """Append an iteration to the history."""
-    nan = float("nan")
-    progress.record(
-        train_loss=loss,
-        validation_loss=nan,
-        validation_score=nan,
-        learning_rate=nan,
-        seconds=seconds,
-    )
+def fill_history(progress: Progress, result: FullBatchResult) -> None:
+    """Append the iterations to the history."""
+    history = progress.history
+    n_before, missing = len(history["epoch"]), [float("nan")] * result.n_iter
+    history["epoch"] += range(n_before + 1, n_before + result.n_iter + 1)
+    history["train_loss"] += result.losses
+    history["seconds"] += result.seconds
+    for name in ("validation_loss", "validation_score", "learning_rate"):
+        history[name] += missing

@@ -21,6 +21,7 @@ from sknets._data import SubsetRows, as_numpy
 from sknets._engine._perceptron import PerceptronLoop
 from sknets._engine._perceptron_task import PerceptronResult, PerceptronSettings, PerceptronTask
 from sknets.linear_model._linear_prediction import LinearPredictionMixin
+from sknets.linear_model._perceptron_stacking import PerceptronStacker
 
 # scikit-learn lets the intercept learn slowly on sparse rows, whose features are rarely seen.
 _SPARSE_INTERCEPT_STEP = 0.01
@@ -138,6 +139,9 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     True
     """
 
+    _stacker = PerceptronStacker()
+    t_: int
+
     _parameter_constraints: dict = {
         "penalty": [StrOptions({"l2", "l1", "elasticnet"}), None],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -242,14 +246,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
                 intercept_init = self.intercept_ if intercept_init is None else intercept_init
             start = _start(data, coef_init, intercept_init)
             result = self._train(data, start, (X, y, sample_weight), self.max_iter)
-            self.t_ = 1 + len(result.epochs) * data.rows.n
-        if self.tol is not None and len(result.epochs) == self.max_iter:
-            warnings.warn(
-                f"max_iter={self.max_iter} epochs are done and training has not converged yet. "
-                "Raise max_iter, or tol if the loss is good enough.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+            self._set_fitted(data, result, len(result.epochs))
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -336,6 +333,21 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
         self.history_ = result.history
         self.n_iter_ = len(result.epochs) - n_before
         return result
+
+    def _set_fitted(self, data: TrainingData, result: PerceptronResult, n_epochs: int) -> None:
+        """Set what ``fit`` leaves, and warn if the epochs were used up."""
+        for name, value in self._exported(data, result).items():
+            setattr(self, name, value)
+        self.history_ = result.history
+        self.n_iter_ = n_epochs
+        self.t_ = 1 + n_epochs * data.rows.n
+        if self.tol is not None and n_epochs == self.max_iter:
+            warnings.warn(
+                f"max_iter={self.max_iter} epochs are done and training has not converged yet. "
+                "Raise max_iter, or tol if the loss is good enough.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     def _settings(
         self, data: TrainingData, task: PerceptronTask, max_epochs: int

@@ -23,7 +23,8 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
     Parameters
     ----------
     estimator : estimator
-        An `MLPClassifier`, a `Pipeline` that ends in one, or any other estimator.
+        An `MLPClassifier`, `LogisticRegression` or `Perceptron`, a `Pipeline` that ends in one, or
+        any other estimator.
     param_grid : dict or list of dict
         Settings to try. Learning rates, penalties, momenta, Adam's constants, dropout rates, class
         weights, seeds, tolerances and early stopping may differ inside a stack; hidden layers,
@@ -45,7 +46,11 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
     return_train_score : bool, default=False
         As in `GridSearchCV`.
     max_stack_bytes : int or "auto", default="auto"
-        Memory that a stack may take, in bytes; "auto" is a quarter of what is free.
+        Memory that a stack may take, in bytes; "auto" is a quarter of what is free on the device
+        where it trains. A stack for which memory does not suffice is halved.
+    devices : list of str or torch.device, default=None
+        Devices of one type that share the stacks, such as ``["cuda:0", "cuda:1"]``; there are at
+        least as many stacks as devices. None is the estimator's own `device`.
 
     Attributes
     ----------
@@ -73,6 +78,13 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
     See Also
     --------
     VectorizedRandomizedSearchCV : Samples settings.
+
+    Notes
+    -----
+    In float64 the predictions are those of a fit alone. Stacked solvers of `LogisticRegression`
+    take the steps that they take alone; over some dozens of iterations on features that are not
+    scaled, rounding grows to the size of `tol` (as it does when rows change places), and a row on
+    the border between two classes may be predicted otherwise.
 
     References
     ----------
@@ -107,6 +119,7 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
         error_score: Any = np.nan,
         return_train_score: bool = False,
         max_stack_bytes: int | str = "auto",
+        devices: Any = None,
     ) -> None:
         super().__init__(
             estimator,
@@ -121,6 +134,7 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
             return_train_score=return_train_score,
         )
         self.max_stack_bytes = max_stack_bytes
+        self.devices = devices
 
     def _list_candidates(self) -> Iterable[dict]:
         return ParameterGrid(self.param_grid)

@@ -20,7 +20,8 @@ class VectorizedRandomizedSearchCV(Vectorized, RandomizedSearchCV):
     Parameters
     ----------
     estimator : estimator
-        An `MLPClassifier`, a `Pipeline` that ends in one, or any other estimator.
+        An `MLPClassifier`, `LogisticRegression` or `Perceptron`, a `Pipeline` that ends in one, or
+        any other estimator.
     param_distributions : dict or list of dict
         Distributions or lists to sample settings from.
     n_iter : int, default=10
@@ -44,7 +45,11 @@ class VectorizedRandomizedSearchCV(Vectorized, RandomizedSearchCV):
     return_train_score : bool, default=False
         As in `RandomizedSearchCV`.
     max_stack_bytes : int or "auto", default="auto"
-        Memory that a stack may take, in bytes; "auto" is a quarter of what is free.
+        Memory that a stack may take, in bytes; "auto" is a quarter of what is free on the device
+        where it trains. A stack for which memory does not suffice is halved.
+    devices : list of str or torch.device, default=None
+        Devices of one type that share the stacks, such as ``["cuda:0", "cuda:1"]``; there are at
+        least as many stacks as devices. None is the estimator's own `device`.
 
     Attributes
     ----------
@@ -64,6 +69,13 @@ class VectorizedRandomizedSearchCV(Vectorized, RandomizedSearchCV):
     See Also
     --------
     VectorizedGridSearchCV : Tries every setting of a grid.
+
+    Notes
+    -----
+    In float64 the predictions are those of a fit alone. Stacked solvers of `LogisticRegression`
+    take the steps that they take alone; over some dozens of iterations on features that are not
+    scaled, rounding grows to the size of `tol` (as it does when rows change places), and a row on
+    the border between two classes may be predicted otherwise.
 
     References
     ----------
@@ -104,6 +116,7 @@ class VectorizedRandomizedSearchCV(Vectorized, RandomizedSearchCV):
         error_score: Any = np.nan,
         return_train_score: bool = False,
         max_stack_bytes: int | str = "auto",
+        devices: Any = None,
     ) -> None:
         super().__init__(
             estimator,
@@ -120,6 +133,7 @@ class VectorizedRandomizedSearchCV(Vectorized, RandomizedSearchCV):
             return_train_score=return_train_score,
         )
         self.max_stack_bytes = max_stack_bytes
+        self.devices = devices
 
     def _list_candidates(self) -> Iterable[dict]:
         # A RandomState must be left for scikit-learn's own path to draw the same settings from.

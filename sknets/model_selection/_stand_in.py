@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.metaestimators import available_if
 
@@ -19,6 +21,12 @@ def _fitted_has(name: str) -> Any:
         return True
 
     return check
+
+
+def _scores_labels(estimator: Any, y: Any) -> bool:
+    """Whether an estimator's ``score`` is the accuracy, and y an array of one label a row."""
+    is_accuracy = type(estimator).score is ClassifierMixin.score
+    return is_accuracy and isinstance(y, np.ndarray) and y.ndim == 1
 
 
 class StandIn(CallbackSupportMixin, BaseEstimator):
@@ -56,13 +64,27 @@ class StandIn(CallbackSupportMixin, BaseEstimator):
         if fold is None:
             settings = clone(self._settings, safe=False)
             self.fitted_ = clone(plan.estimator).set_params(**settings)
-            self.fitted_.fit(plan.X, plan.y, **fit_params)
+            with plan.workers.as_registered(), self._callbacks_passed_on(self.fitted_):
+                self.fitted_.fit(plan.X, plan.y, **fit_params)
             return self
         made = plan.fits[plan.number_of(self._settings), fold]
         if made.error is not None:
             raise made.error
         self.fitted_ = made.estimator
+        # A callback that the search passed on expects to hear of the end from here.
+        for callback in getattr(self, "_skl_callbacks", []):
+            callback.on_fit_task_end(self, self._parent_callback_ctx)
         return self
+
+    @contextmanager
+    def _callbacks_passed_on(self, estimator: Any) -> Iterator[None]:
+        """Let an estimator have the callbacks that this one got from the search."""
+        context = getattr(self, "_parent_callback_ctx", None)
+        if context is None:
+            yield
+            return
+        with context.propagate_callback_context(estimator):
+            yield
 
     def _ask(self, method: str, rows: np.ndarray, *args: Any, **params: Any) -> Any:
         X = safe_indexing(self.plan.X, rows[:, 0])
@@ -72,6 +94,9 @@ class StandIn(CallbackSupportMixin, BaseEstimator):
         self, rows: np.ndarray, y: Any = None, sample_weight: Any = None, **params: Any
     ) -> float:
         """Score with the fitted estimator's own method."""
+        if sample_weight is None and not params and _scores_labels(self.fitted_, y):
+            # What accuracy_score returns, without its checks of a y that the fit has checked.
+            return float(np.mean(self.predict(rows) == y))
         if sample_weight is not None:
             params["sample_weight"] = sample_weight
         return self._ask("score", rows, y, **params)

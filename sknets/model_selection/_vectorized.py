@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable
 from inspect import signature
@@ -12,44 +11,31 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 from sklearn.base import is_classifier
+from sklearn.callback import ProgressBar
 from sklearn.model_selection import (
     check_cv,
 )
 from sklearn.utils import indexable
 
+from sknets._base import stacker_of
+from sknets._core import resolve_device
 from sknets._core._sklearn import (
-    BaseSearchCV,
     Interval,
     StrOptions,
     fit_context,
     num_samples,
     safe_indexing,
 )
-from sknets.model_selection._plan import Plan, last_step
+from sknets.model_selection._last_step import last_step
+from sknets.model_selection._plan import Plan
+from sknets.model_selection._planned_search import PlannedSearch
+from sknets.model_selection._stack_tasks import Workers
 from sknets.model_selection._stand_in import StandIn
 
 STACK_CONSTRAINTS = {
-    "max_stack_bytes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})]
+    "max_stack_bytes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "devices": ["array-like", None],
 }
-
-
-class _PlannedSearch(BaseSearchCV):
-    """scikit-learn's own search over a given list of candidates."""
-
-    def __init__(self, estimator: Any, candidates: list[dict], **settings: Any) -> None:
-        super().__init__(estimator=estimator, **settings)
-        self.candidates = candidates
-
-    def _run_search(self, evaluate_candidates: Callable, *, callback_ctx: Any = None) -> None:
-        if callback_ctx is None:
-            evaluate_candidates(self.candidates)
-            return
-        context = callback_ctx.subcontext(
-            task_name="search",
-            max_subtasks=len(self.candidates) * self.n_splits_,
-            sequential_subtasks=False,
-        )
-        evaluate_candidates(self.candidates, callback_ctx=context)
 
 
 class Vectorized:
@@ -82,13 +68,14 @@ class Vectorized:
             As :class:`sklearn.model_selection.GridSearchCV`.
         """
         plan = self._make_plan(X, y, params)
-        if plan is None:
-            self.vectorization_ = ["no candidate can be stacked"]
-            return super().fit(X, y, **params)  # type: ignore[misc]
-        plan.run(n_jobs=self.n_jobs, max_bytes=self._max_bytes())
-        search = _PlannedSearch(
+        if isinstance(plan, str):
+            super().fit(X, y, **params)  # type: ignore[misc]
+            n_candidates = len(self.cv_results_["params"])
+            self.vectorization_ = [[plan] * self.n_splits_ for _ in range(n_candidates)]
+            return self
+        search = PlannedSearch(
             StandIn(plan),
-            plan.candidates,
+            None if self.max_stack_bytes == "auto" else self.max_stack_bytes,
             scoring=_over_rows(self.scoring, plan),
             refit=self.refit,
             cv=plan.splits,
@@ -98,17 +85,40 @@ class Vectorized:
         )
         if getattr(self, "_skl_callbacks", None):
             search.set_callbacks(*self._skl_callbacks)
-        n_rows = num_samples(X)
-        search.fit(np.arange(n_rows)[:, None], y, **params)
+        with plan.workers.none():
+            search.fit(np.arange(num_samples(X))[:, None], y, **params)
         self._take_over(search, plan)
         return self
 
-    def _make_plan(self: Any, X: Any, y: Any, params: dict[str, Any]) -> Plan | None:
-        """Return the plan of the search, or None where scikit-learn's own path is to be taken."""
-        if y is None or get_config()["array_api_dispatch"]:
-            return None
-        if not getattr(last_step(self.estimator), "_stackable", False):
-            return None
+    def _workers(self: Any) -> Workers:
+        if self.devices is None:
+            return Workers(self.n_jobs, [])
+        devices = [resolve_device(device) for device in self.devices]
+        if not devices or len({device.type for device in devices}) > 1:
+            raise ValueError(
+                "devices must be one or more devices of one type, for which the same precision "
+                f"is used, got {self.devices!r}."
+            )
+        if Workers(self.n_jobs, []).n_stacks > 1:
+            raise ValueError(
+                "devices must be None where a joblib backend has the stacks as its tasks, got "
+                f"{self.devices!r}. Let each worker see its own device instead, for example by "
+                "CUDA_VISIBLE_DEVICES."
+            )
+        return Workers(self.n_jobs, devices)
+
+    def _make_plan(self: Any, X: Any, y: Any, params: dict[str, Any]) -> Plan | str:
+        """Return the plan of the search, or why scikit-learn's own path is to be taken."""
+        last = last_step(self.estimator)
+        if stacker_of(last) is None:
+            return f"{type(last).__name__} is not fitted in stacks"
+        if y is None:
+            return "there is no y"
+        if get_config()["array_api_dispatch"]:
+            return "X may be an array of another library"
+        callbacks = getattr(self, "_skl_callbacks", None) or []
+        if any(not isinstance(callback, ProgressBar) for callback in callbacks):
+            return "the search has callbacks that want to hear of every fit"
         candidates = list(self._list_candidates())
         X, y = indexable(X, y)
         with warnings.catch_warnings():
@@ -119,17 +129,12 @@ class Vectorized:
             (np.asarray(train), np.asarray(test))
             for train, test in splitter.split(X, y, **routed.splitter.split)
         ]
-        if any(train.dtype == bool for train, _ in splits) or not candidates or not splits:
-            return None
-        return Plan(self.estimator, candidates, splits, X, y, dict(routed.estimator.fit))
-
-    def _max_bytes(self: Any) -> int:
-        if self.max_stack_bytes != "auto":
-            return int(self.max_stack_bytes)
-        try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-        except (AttributeError, ValueError):  # not a POSIX system
-            return 2**30
+        if any(train.dtype == bool for train, _ in splits):
+            return "the folds are masks"
+        if not candidates or not splits:
+            return "there is nothing to fit"
+        fit_params = dict(routed.estimator.fit)
+        return Plan(self.estimator, candidates, splits, X, y, fit_params, self._workers())
 
     def _take_over(self: Any, search: Any, plan: Plan) -> None:
         """Take the results of scikit-learn's search, with the fits' own times and estimators."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from numbers import Integral, Real
 from typing import Any
 
@@ -25,6 +26,22 @@ from sknets.neural_network._sample_shape import (
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _RATE = Interval(Real, 0, 1, closed="left")
+
+# What decides the layers and their shapes, beside dropout.
+_STRUCTURE = (
+    "conv_channels",
+    "kernel_size",
+    "stride",
+    "dilation",
+    "padding",
+    "pool",
+    "pool_size",
+    "hidden_layer_sizes",
+    "activation",
+    "normalization",
+    "input_shape",
+    "channels",
+)
 
 
 class CNNClassifier(BaseNetwork):
@@ -367,6 +384,11 @@ class CNNClassifier(BaseNetwork):
                 channels=self.channels,
             ).double()
         return init_glorot_uniform_(module, random_state, self.activation)
+
+    def _structure(self) -> Hashable:
+        settings = [repr(getattr(self, name)) for name in _STRUCTURE]
+        drops = [repr(np.asarray(rate) > 0) for rate in (self.conv_dropout, self.dropout)]
+        return (*settings, *drops)
 
     def _check_settings(self, validation: tuple, incremental: bool) -> None:
         super()._check_settings(validation, incremental)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from numbers import Integral, Real
 from typing import Any
 
@@ -167,8 +168,6 @@ class MLPClassifier(BaseNetwork):
     True
     """
 
-    _stackable = True
-
     _parameter_constraints: dict = {
         **TRAINING_CONSTRAINTS,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -253,6 +252,11 @@ class MLPClassifier(BaseNetwork):
                 self.normalization,
             ).double()
         return init_glorot_uniform_(module, random_state, self.activation)
+
+    def _structure(self) -> Hashable:
+        # The closed form has masks of ones for nets without dropout beside others.
+        drops = None if self.normalization is None else repr(np.asarray(self.dropout) > 0)
+        return (repr(self.hidden_layer_sizes), self.activation, self.normalization, drops)
 
     @property
     def coefs_(self) -> list[Any]:

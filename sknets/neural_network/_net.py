@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from torch import nn
@@ -300,5 +302,27 @@ class NetClassifier(BaseNetwork):
             return module
         return nn.Sequential(nn.Unflatten(1, self._sample_shape), module)
 
+    def _structure(self) -> Hashable:
+        return value_key(self.module)
+
     def _uses_random_numbers(self, module: nn.Module) -> bool:
         return True
+
+
+def value_key(value: Any) -> Hashable:
+    """Return something that is equal for equal modules and factories, clones among them.
+
+    Functions and classes are equal if they are the same; other objects by what they hold. What
+    cannot be compared equals itself alone.
+    """
+    if isinstance(value, functools.partial):
+        parts = [value.func, *value.args, *value.keywords.items()]
+        return ("partial", *map(value_key, parts))
+    if isinstance(value, tuple | list):
+        return (type(value), *map(value_key, value))
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return id(value)
+    try:
+        return joblib.hash(value)
+    except Exception:
+        return id(value)

@@ -38,7 +38,7 @@ GRID = {"alpha": [1e-4, 1.0]}
 def test_same_constructor_as_scikit_learn():
     ours = VectorizedGridSearchCV(net(), GRID).get_params(deep=False)
     theirs = GridSearchCV(net(), GRID).get_params(deep=False)
-    assert set(ours) - set(theirs) == {"max_stack_bytes"}
+    assert set(ours) - set(theirs) == {"max_stack_bytes", "devices"}
     assert {k: v for k, v in ours.items() if k in theirs and k != "estimator"} == {
         k: v for k, v in theirs.items() if k != "estimator"
     }
@@ -125,11 +125,10 @@ def test_what_is_not_stacked_says_why(data):
         str(p): row[0]
         for p, row in zip(search.cv_results_["params"], search.vectorization_, strict=True)
     }
-    assert sum(place.startswith("stack") for place in places.values()) == 1
+    assert sum(place.startswith("stack") for place in places.values()) == 2
     assert any("does not train by mini-batches" in place for place in places.values())
-    assert any("needs autograd" in place for place in places.values())
     sparse_search = VectorizedGridSearchCV(net(), GRID, cv=3).fit(sparse.csr_array(X), y)
-    assert sparse_search.vectorization_[0][0] == "X is sparse"
+    assert sparse_search.vectorization_[0][0].startswith("stack")
     np.testing.assert_allclose(
         sparse_search.cv_results_["mean_test_score"],
         VectorizedGridSearchCV(net(), GRID, cv=3).fit(X, y).cv_results_["mean_test_score"],

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from sknets import MLPClassifier, VectorizedGridSearchCV
+from tests.parity._same_results import assert_same_results, stacked_share
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",  # few epochs, on purpose
@@ -80,23 +83,15 @@ CASES = {
     "some not stacked": (net(), {"solver": ["adam", "lbfgs"]}, digits),
     "binary": (net(), {"alpha": [1e-4, 1.0]}, breast_cancer),
     "multilabel": (net(), {"alpha": [1e-4, 1.0]}, multilabel),
+    "class weights of labels": (net(), {"class_weight": [None, "balanced"]}, multilabel),
+    "sparse": (net(), {"alpha": [1e-4, 1.0]}, lambda: (sparse.csr_array(digits()[0]), digits()[1])),
+    "lists": (net(), {"alpha": [1e-4, 1.0]}, lambda: tuple(part.tolist() for part in digits())),
     "pipeline": (
         make_pipeline(StandardScaler(), net()),
         {"standardscaler__with_std": [True, False], "mlpclassifier__alpha": [1e-4, 1.0]},
         digits,
     ),
 }
-
-
-def assert_same_results(ours, theirs, atol=1e-9):
-    assert list(ours.cv_results_) == list(theirs.cv_results_)
-    for name, expected in theirs.cv_results_.items():
-        if "time" in name or "param" in name:
-            continue
-        np.testing.assert_allclose(ours.cv_results_[name], expected, atol=atol, err_msg=name)
-    assert ours.cv_results_["params"] == theirs.cv_results_["params"]
-    assert ours.best_params_ == theirs.best_params_
-    assert ours.best_index_ == theirs.best_index_
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -167,3 +162,56 @@ def test_fitted_nets_are_equal_in_all_they_tell():
     np.testing.assert_allclose(stacked.validation_scores_, one.validation_scores_)
     for ours, theirs in zip(stacked.coefs_, one.coefs_, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+def test_a_pipeline_with_weights_for_its_last_step():
+    X, y = digits()
+    weight = np.random.RandomState(0).uniform(size=len(y))
+    pipeline = make_pipeline(MaxAbsScaler(), net())
+    given = {"mlpclassifier__sample_weight": weight}
+    grid = {"mlpclassifier__alpha": [1e-4, 1.0]}
+    for rows in (X, sparse.csr_array(X)):
+        theirs = GridSearchCV(pipeline, grid, cv=3).fit(rows, y, **given)
+        ours = VectorizedGridSearchCV(pipeline, grid, cv=3).fit(rows, y, **given)
+        assert_same_results(ours, theirs)
+        assert stacked_share(ours) == 1.0
+
+
+def test_a_memory_map(tmp_path):
+    X, y = digits()
+    np.save(tmp_path / "X.npy", X)
+    on_disk = np.load(tmp_path / "X.npy", mmap_mode="r")
+    grid = {"alpha": [1e-4, 1.0]}
+    theirs = GridSearchCV(net(), grid, cv=3).fit(X, y)
+    ours = VectorizedGridSearchCV(net(), grid, cv=3).fit(on_disk, y)
+    assert_same_results(ours, theirs)
+    assert stacked_share(ours) == 1.0
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_folds_that_lack_a_class(n_classes):
+    """Without the last class two classes are left, or one."""
+    X, y = digits()
+    y = y % n_classes
+    rows = np.arange(len(y))
+    whole, rest = rows[::2], rows[1::2]
+    cv = [(whole, rest), (whole[y[whole] < n_classes - 1], rest), (rest, whole)]
+    grid = {"alpha": [1e-4, 1.0], "early_stopping": [True, False]}
+    theirs = GridSearchCV(net(), grid, cv=cv).fit(X, y)
+    ours = VectorizedGridSearchCV(net(), grid, cv=cv).fit(X, y)
+    assert_same_results(ours, theirs)
+    assert stacked_share(ours) == 1.0
+
+
+def test_weights_that_are_all_zero_in_a_fold():
+    X, y = digits()
+    weight = np.ones(len(y))
+    weight[:80] = 0.0
+    cv = [(np.arange(80), np.arange(80, 240)), (np.arange(80, 240), np.arange(240))]
+    for search in (GridSearchCV, VectorizedGridSearchCV):
+        with pytest.warns(FitFailedWarning, match="zero"):
+            fitted = search(net(), {"alpha": [1.0]}, cv=cv, error_score=-1.0).fit(
+                X, y, sample_weight=weight
+            )
+        assert fitted.cv_results_["split0_test_score"] == -1.0
+        assert fitted.cv_results_["split1_test_score"] > 0.0

@@ -1,0 +1,283 @@
+"""Networks fitted in stacks."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from sknets._base._classifier import TrainingData
+from sknets._base._stacking import CannotStack, StackedFit, Stacker
+from sknets._base._training import Trained, make_loss_of, split_rows
+from sknets._core import is_out_of_memory, make_generator, make_random_state
+from sknets._data import SubsetRows
+from sknets._engine import (
+    FlatParameters,
+    MakeStep,
+    Member,
+    ModuleNotMapped,
+    Rate,
+    Stack,
+    StackedModuleStep,
+    Validation,
+    dropout_rates,
+    make_stacked_dense_step,
+    state_of,
+    useful_threads,
+)
+from sknets._nn import MLP, OPTIMISERS, get_activation, make_schedule
+
+
+class NetworkStacker(Stacker):
+    """Stacks networks that train by epochs.
+
+    Dense nets have their gradients in closed form; any other module runs through
+    ``torch.func.vmap``, and one by one where that cannot run it.
+    """
+
+    def why_not(self, estimator: Any) -> str | None:
+        """Return why an estimator's settings cannot be part of any stack."""
+        if estimator.solver not in OPTIMISERS:
+            return f"solver={estimator.solver!r} does not train by mini-batches"
+        if estimator.precision == "bf16":
+            return 'precision="bf16" rounds otherwise in stacks'
+        return None
+
+    def check_data(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> TrainingData:
+        """Check and encode all rows as the estimator's ``fit`` would."""
+        rows = estimator._flatten(X, reset=True)
+        return estimator._check_training_data(rows, y, sample_weight, multilabel=True)
+
+    def key(self, fit: StackedFit) -> Hashable:
+        """Return what decides a net's structure, and its number of steps an epoch."""
+        estimator = fit.estimator
+        n_train = len(fit.rows)
+        if estimator.early_stopping:
+            n_train -= int(np.ceil(estimator.validation_fraction * n_train))
+        size = _batch_size(estimator)
+        # Folds of slightly different length are padded, as long as they take as many steps.
+        steps = (size, -(-n_train // size))
+        rule = (estimator.solver, bool(estimator.nesterovs_momentum))
+        return (estimator._structure(), *steps, *rule, str(estimator.device), estimator.precision)
+
+    def bytes_of_a_fit(self, fit: StackedFit) -> int:
+        """Estimate the memory that one net takes while it trains."""
+        estimator, data = clone(fit.estimator), fit.data
+        vars(estimator).update(vars(fit.estimator))
+        try:
+            random_state = np.random.RandomState(0)
+            module = estimator._build_module(data.rows.n_features, data.codec, random_state)
+            inside = _numbers_inside(estimator._engine_module(module), data.rows.slice(0, 1))
+        except Exception:  # its fit will say what is wrong
+            return 1
+        n_weights = sum(p.numel() for p in module.parameters())
+        per_row = 2 * data.rows.n_features + 3 * inside
+        # Weights, gradients, two moments, a copy; rows of a batch, activations, their gradients.
+        size = min(_batch_size(estimator), len(fit.rows))
+        return (5 * n_weights + size * per_row) * data.rows.dtype.itemsize
+
+    def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
+        """Train the nets of one stack."""
+        members, modules, ready = [], [], []
+        for fit in fits:
+            try:
+                member, module = _make_member(fit)
+            except Exception as error:  # a bad value of one candidate does not touch the others
+                if is_out_of_memory(error):
+                    raise
+                fit.error = error
+                continue
+            members.append(member)
+            modules.append(module)
+            ready.append(fit)
+        if not members:
+            return
+        _check_same_structure(modules)
+        stack = _make_stack(ready, members, modules[0])
+        try:
+            stack.run(after_epoch)
+        except ModuleNotMapped as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
+            raise CannotStack(f"torch.func.vmap cannot run its module: {reason}") from error
+        for fit, member, module in zip(ready, members, modules, strict=True):
+            try:
+                _finish(fit, member, module, stack.engine)
+            except Warning as error:  # where warnings are errors, it is this fit's alone
+                fit.error = error
+
+
+def _batch_size(estimator: Any) -> int:
+    return 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
+
+
+def _numbers_inside(module: nn.Module, row: torch.Tensor) -> int:
+    """Return how many numbers the layers of a module give for one row."""
+    total = 0
+
+    def count(layer: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal total
+        total += output.numel() if isinstance(output, torch.Tensor) else 0
+
+    leaves = [layer for layer in module.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(count) for layer in leaves]
+    try:
+        parameter = next(module.parameters())
+        with torch.no_grad():
+            module.eval()(row.to(parameter.device, parameter.dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
+    """Draw everything random in the order in which the estimator alone would."""
+    estimator, data = fit.estimator, fit.data
+    estimator._check_settings((None, None, None), False)
+    weights = fit.weights()
+    random_state = make_random_state(copy.deepcopy(estimator.random_state))
+    module = estimator._build_module(data.rows.n_features, data.codec, random_state)
+    module.to(data.device, data.precision.dtype)
+    loss = make_loss_of(estimator, module, data.codec)
+    rows, validation = fit.rows, None
+    if estimator.early_stopping:
+        target = data.target[torch.from_numpy(rows).to(data.device)]
+        train, held_out = split_rows(estimator, target, data.codec, random_state)
+        index = torch.from_numpy(held_out).to(data.device)
+        validation = Validation(
+            SubsetRows(data.rows, rows[held_out]),
+            target[index],
+            None if weights is None else weights[index],
+            loss,
+            loss.task,
+        )
+        rows = rows[train]
+        weights = None if weights is None else weights[torch.from_numpy(train).to(data.device)]
+    generator = None
+    if estimator._uses_random_numbers(module):
+        generator = make_generator(random_state, data.device)
+    member = Member(
+        vector=FlatParameters(module).vector.detach(),
+        rows=rows,
+        weight=weights,
+        validation=validation,
+        random_state=random_state if estimator.shuffle else None,
+        generator=generator,
+        schedule=_make_schedule(estimator),
+        settings=_member_settings(estimator, module),
+        state=list(state_of(module).values()),
+    )
+    return member, module
+
+
+def _make_schedule(estimator: Any) -> Any:
+    scheduled = OPTIMISERS[estimator.solver].scheduled
+    return make_schedule(
+        estimator.learning_rate if scheduled else "constant",
+        Rate(estimator.learning_rate_init),
+        initial=estimator.learning_rate_init,
+        power_t=estimator.power_t,
+    )
+
+
+def _member_settings(estimator: Any, module: nn.Module) -> dict[str, Any]:
+    if _is_plain_mlp(module):
+        rates = np.broadcast_to(estimator.dropout, len(module.linears) - 1)
+        dropout: Any = tuple(float(rate) for rate in rates)
+    else:
+        dropout = dropout_rates(estimator._engine_module(module))
+    return {
+        "alpha": estimator.alpha,
+        "tol": estimator.tol,
+        "patience": estimator.n_iter_no_change,
+        "max_epochs": estimator.max_iter,
+        "early_stopping": estimator.early_stopping,
+        "betas": (estimator.beta_1, estimator.beta_2),
+        "eps": estimator.epsilon,
+        "momentum": estimator.momentum,
+        "nesterov": estimator.nesterovs_momentum,
+        "dropout": dropout,
+    }
+
+
+def _is_plain_mlp(module: nn.Module) -> TypeGuard[MLP]:
+    """Whether the closed-form step covers a module."""
+    return type(module) is MLP and not any(
+        isinstance(layer, nn.LayerNorm | nn.BatchNorm1d) for layer in module.layers
+    )
+
+
+def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, tensor.shape) for name, tensor in module.state_dict(keep_vars=True).items()]
+
+
+def _check_same_structure(modules: Sequence[nn.Module]) -> None:
+    """Raise if modules that settings say to be equal are not, as a factory may give."""
+    first = _shapes(modules[0])
+    if any(_shapes(module) != first for module in modules):
+        raise CannotStack("its factory gives modules of different shapes")
+
+
+def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: nn.Module) -> Stack:
+    """Return the stack of fits; its template is a copy of the first one's module."""
+    first, data = fits[0].estimator, fits[0].data
+    try:
+        copied = copy.deepcopy(module)
+    except Exception as error:
+        raise CannotStack(f"its module cannot be copied: {error}") from error
+    template = FlatParameters(first._engine_module(copied))
+    loss = make_loss_of(first, copied, data.codec)
+    if _is_plain_mlp(copied):
+        make_step: MakeStep = partial(
+            make_stacked_dense_step,
+            template=template,
+            linears=copied.linears,
+            activation=get_activation(first.activation),
+            task=loss.task,
+        )
+    else:
+        make_step = partial(StackedModuleStep, template=template, loss=loss)
+    n_rows = max(len(m.rows) for m in members)
+    size = min(_batch_size(first), n_rows)
+    return Stack(
+        members,
+        data.rows,
+        data.target,
+        template=template,
+        make_step=make_step,
+        solver=first.solver,
+        batch_size=size,
+        n_threads=useful_threads(copied, data.rows.n_features, size * len(members)),
+    )
+
+
+def _finish(fit: StackedFit, member: Member, module: nn.Module, engine: str) -> None:
+    """Give the estimator what its own ``fit`` would have left."""
+    fit.seconds, fit.error = member.seconds, member.error
+    if member.error is not None:
+        return
+    flat = FlatParameters(module)
+    with torch.no_grad():
+        flat.vector.copy_(member.vector)
+        for tensor, value in zip(state_of(module).values(), member.state, strict=True):
+            tensor.copy_(value)
+    flat.release()
+    estimator, progress = fit.estimator, member.progress
+    estimator._remember(fit.data)
+    trained = Trained(member.n_epochs, progress.loss_curve[-1], engine, None)
+    estimator._set_fitted(module.eval(), progress, trained, fit.data)
+    if not member.converged:
+        warnings.warn(
+            f"max_iter={estimator.max_iter} epochs are done and training has not converged yet. "
+            "Raise max_iter, or tol if the loss is good enough.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,246 @@
+"""The objectives of many logistic regressions, evaluated together.
+
+The models differ in penalties, weights and the rows they see. Those that see the same rows (the
+candidates of one fold) share every product: the logits of all of them are one product with X, and
+so are the gradients. What is shared is arithmetic alone; each model has the objective of
+`LogisticObjective`, and nothing of its neighbours.
+
+Conventions
+-----------
+M models, A of them asked about, n rows of a fold, b rows of a block, D columns (an intercept is the
+weight of a last column of ones), K outputs, P = K * D parameters. Logits are (K, A, b): a sum over
+classes then runs along long, contiguous axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sknets._engine._stack_fold import Array, Fold
+
+# Logits up to this size need no shift before ``exp``: it does not overflow, and a loss is not lost
+# in the rounding of a large logit.
+_SAFE_LOGIT = {np.dtype(np.float32): 0.0, np.dtype(np.float64): 350.0}
+
+
+@dataclass
+class StackedModel:
+    """One logistic regression of a stack: what it minimises, and how that went.
+
+    Attributes
+    ----------
+    fold : int
+        Number of its fold.
+    share : ndarray of shape (n,) or None
+        Weights of the fold's rows, divided by their sum; None weighs all alike.
+    l2, l1 : float
+        Strengths of the penalties, on the scale of the mean loss.
+    tol : float
+        Largest component of the gradient at which to stop.
+    max_iter : int
+        Iterations allowed.
+    params : ndarray of shape (P,)
+        Where it started; in the end, where it stopped.
+    losses, seconds : list of float
+        The objective after each iteration, and the iteration's share of the time.
+    converged : bool
+        Whether it stopped for `tol`.
+    message : str
+        Why it stopped.
+    error : ValueError or None
+        What its own fit would have raised.
+    """
+
+    fold: int
+    share: Array | None
+    l2: float
+    l1: float
+    tol: float
+    max_iter: int
+    params: Array
+    losses: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    converged: bool = False
+    message: str = "max_iter is reached"
+    error: ValueError | None = None
+
+
+class LogisticStack:
+    """Values and gradients of many logistic objectives.
+
+    Parameters
+    ----------
+    folds : sequence of Fold
+        All with the same columns and classes.
+    models : sequence of StackedModel
+        Numbered by their places.
+    fit_intercept : bool
+        Whether the last column is an intercept, which is not penalised.
+    """
+
+    def __init__(
+        self, folds: Sequence[Fold], models: Sequence[StackedModel], *, fit_intercept: bool
+    ) -> None:
+        self.folds = folds
+        self.models = models
+        self.fit_intercept = fit_intercept
+        self.shape = (len(folds[0].indicators), folds[0].width)
+        self.size = self.shape[0] * self.shape[1]
+        self.dtype = folds[0].X.dtype
+        self.penalised = np.ones(self.shape, bool)
+        if fit_intercept:
+            self.penalised[:, -1] = False
+        self.penalised = self.penalised.ravel()
+        self.l2 = np.array([model.l2 for model in models])
+        self._fold_of = np.array([model.fold for model in models])
+        self._norms = np.array([fold.largest_norm for fold in folds])
+        self._is_weighted = any(model.share is not None for model in models)
+
+    def loss_gradient(self, params: Array, models: Array) -> tuple[Array, Array]:
+        """Evaluate the smooth objectives of some models.
+
+        Parameters
+        ----------
+        params : ndarray of shape (A, P)
+            Where.
+        models : ndarray of shape (A,)
+            Numbers of the models.
+
+        Returns
+        -------
+        values : ndarray of shape (A,)
+            Not finite where a model's logits overflow.
+        grads : ndarray of shape (A, P)
+            Gradients.
+        """
+        values, grads = np.empty(len(models)), np.empty((len(models), self.size))
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            shifted = self.needs_shift(params, models)
+            for fold, here in self.by_fold(models):
+                values[here], grads[here] = self._in_fold(
+                    fold, params[here], models[here], shifted=bool(shifted[here].any())
+                )
+            n_penalised = self.shape[1] - int(self.fit_intercept)
+            coef = params.reshape(-1, *self.shape)[:, :, :n_penalised]
+            l2 = self.l2[models]
+            values += 0.5 * l2 * np.einsum("akf,akf->a", coef, coef)
+            grads.reshape(-1, *self.shape)[:, :, :n_penalised] += l2[:, None, None] * coef
+        return values, grads
+
+    def by_fold(self, models: Array) -> Iterator[tuple[int, Array]]:
+        """Yield the folds of some models, and where in `models` those of the fold stand."""
+        if not len(models):
+            return
+        folds = self._fold_of[models]
+        order = np.argsort(folds, kind="stable")
+        starts = np.flatnonzero(np.diff(folds[order])) + 1
+        for where in np.split(order, starts):
+            yield int(folds[where[0]]), where
+
+    def by_class(self, params: Array) -> Array:
+        """Return parameters (A, P) as the rows of one product, (K * A, D)."""
+        n_outputs, width = self.shape
+        rows = params.reshape(-1, n_outputs, width).transpose(1, 0, 2).reshape(-1, width)
+        return rows.astype(self.dtype, copy=False)
+
+    def by_model(self, rows: Array) -> Array:
+        """Return the rows (K * A, D) of a product as parameters (A, P), float64."""
+        n_outputs, width = self.shape
+        split = rows.reshape(n_outputs, -1, width).transpose(1, 0, 2)
+        return split.reshape(-1, self.size).astype(np.float64, copy=False)
+
+    def shares(self, fold: int, models: Array) -> Array | None:
+        """Return the weights (A, n) of the rows of a fold; None if all are ``1 / n``."""
+        if not self._is_weighted:
+            return None
+        given = [self.models[i].share for i in models]
+        if all(share is None for share in given):
+            return None
+        n = self.folds[fold].n
+        even = np.full(n, 1 / n, self.dtype)
+        return np.stack([even if share is None else share for share in given])
+
+    def _in_fold(
+        self, number: int, params: Array, models: Array, *, shifted: bool
+    ) -> tuple[Array, Array]:
+        """Return the weighted means of the losses, and their gradients."""
+        fold, share = self.folds[number], self.shares(number, models)
+        weights = self.by_class(params)
+        values = np.zeros(len(models))
+        grads = np.zeros(weights.shape, self.dtype)
+        n_rows = fold.block_rows(len(weights))
+        memory = np.empty(len(weights) * n_rows, self.dtype)
+        for start in range(0, fold.n, n_rows):
+            rows = slice(start, start + n_rows)
+            logits = fold.forward(weights, rows, memory)
+            own = fold.own_logits(logits.reshape(self.shape[0], -1, logits.shape[1]), rows)
+            proba, losses, shift = self.probabilities(logits, shifted=shifted)
+            losses -= own if shift is None else own - shift
+            proba -= fold.indicators[:, None, rows]
+            if share is None:
+                values += losses.sum(axis=1, dtype=np.float64)
+            else:
+                part = share[:, rows]
+                values += np.einsum("ab,ab->a", losses, part, dtype=np.float64)
+                proba *= part
+            grads += fold.backward(logits, rows)
+        if share is None:
+            values /= fold.n
+            grads /= fold.n
+        return values, self.by_model(grads)
+
+    def needs_shift(self, params: Array, models: Array) -> Array:
+        """Say for which models (A,) logits could be too large for ``exp``."""
+        rows = params.reshape(-1, *self.shape)
+        longest = np.sqrt(np.einsum("akd,akd->ak", rows, rows).max(axis=1))
+        return ~(longest * self._norms[self._fold_of[models]] <= _SAFE_LOGIT[self.dtype])
+
+    def probabilities(self, logits: Array, *, shifted: bool) -> tuple[Array, Array, Array | None]:
+        """Turn logits (K * A, b) into probabilities (K, A, b), in place.
+
+        Returns
+        -------
+        proba : ndarray of shape (K, A, b)
+            For two classes, of the second.
+        log_sums : ndarray of shape (A, b)
+            Logarithm of the sum over classes of the exponentials of the logits less the shift.
+        shift : ndarray of shape (A, b) or None
+            The largest logit, if `shifted`.
+        """
+        n_outputs = self.shape[0]
+        proba = logits.reshape(n_outputs, -1, logits.shape[1])
+        if n_outputs == 1:  # the first class has a logit of zero
+            shift = np.maximum(proba[0], 0) if shifted else None
+            first = np.exp(-shift) if shift is not None else 1
+        else:
+            shift, first = (proba.max(axis=0) if shifted else None), 0
+        if shift is not None:
+            proba -= shift
+        np.exp(proba, out=proba)
+        sums = proba[0] + first if n_outputs == 1 else proba.sum(axis=0)
+        log_sums = np.log(sums)
+        np.divide(1, sums, out=sums)
+        proba *= sums
+        return proba, log_sums, shift
+
+    def centred(self, params: Array, model: StackedModel) -> Array:
+        """Take from each unpenalised column its mean over classes; no probability changes."""
+        params = params.reshape(self.shape).copy()
+        if self.shape[0] == 1:
+            return params
+        if model.l1 == 0 and model.l2 == 0:
+            params -= params.mean(axis=0)
+        elif self.fit_intercept:
+            params[:, -1] -= params[:, -1].mean()
+        return params
+
+
+def not_finite(loss: float) -> ValueError:
+    """Return the error of a fit whose loss or gradient is not finite."""
+    return ValueError(
+        f"The training loss and its gradient must stay finite, got a loss of {loss}. Scale the "
+        'features first (StandardScaler in a Pipeline), or use precision="float64".'
+    )

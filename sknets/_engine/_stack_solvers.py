@@ -1,0 +1,103 @@
+"""Solvers of stacks of logistic regressions, by name, and the threads that they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+import numpy as np
+import torch
+
+from sknets._core import limit_threads
+from sknets._engine._lbfgs_stack import stacked_lbfgs
+from sknets._engine._logistic_stack import Array, LogisticStack
+from sknets._engine._newton_stack import stacked_newton_cg, stacked_newton_cholesky
+from sknets._engine._proximal_newton_stack import stacked_proximal_newton
+
+STACK_SOLVERS: dict[str, Callable[[LogisticStack, Array, Callable[[], bool]], None]] = {
+    "lbfgs": stacked_lbfgs,
+    "newton-cg": stacked_newton_cg,
+    "newton-cholesky": stacked_newton_cholesky,
+    "proximal-newton": stacked_proximal_newton,
+}
+"""Solvers by name; they take a stack, numbers of its models, and a callback after every pass."""
+
+# Multiply-adds of a pass over X, of all models of a thread, below which threads do not pay.
+_WORTH_THREADS = 2e7
+
+
+def run_stack(stack: LogisticStack, solver: str, after_tick: Callable[[], None]) -> None:
+    """Minimise all objectives of a stack.
+
+    The models of different folds have nothing in common, so that each thread takes folds of its
+    own and multiplies them alone: two small products on a thread each take less time than one after
+    the other on two.
+
+    Parameters
+    ----------
+    stack : LogisticStack
+        Whose models are filled in.
+    solver : str
+        A key of ``STACK_SOLVERS``.
+    after_tick : callable () -> None
+        Called after every pass over X, at most as often as a model iterates.
+    """
+    solve = STACK_SOLVERS[solver]
+    folds = np.array([model.fold for model in stack.models])
+    n_threads = _useful_threads(stack)
+    most = max(model.max_iter for model in stack.models)
+    parts = [np.flatnonzero(folds % n_threads == i) for i in range(n_threads)]
+    if n_threads == 1:
+        with limit_threads(1):
+            solve(stack, parts[0], _Watch(most, after_tick))
+        return
+    watches = [_Watch(most) for _ in parts]
+    with limit_threads(1), ThreadPoolExecutor(n_threads) as pool:
+        running = [
+            pool.submit(solve, stack, part, watch)
+            for part, watch in zip(parts, watches, strict=True)
+        ]
+        try:
+            _follow(running, watches, after_tick)
+        finally:
+            for watch in watches:
+                watch.ends = True  # an interrupt waits for one pass, not for all
+
+
+class _Watch:
+    """Counts the passes of a solver, passes them on, and says whether to end."""
+
+    def __init__(self, most: int, after_tick: Callable[[], None] | None = None) -> None:
+        self.most = most
+        self.after_tick = after_tick
+        self.n_ticks = 0
+        self.ends = False
+
+    def __call__(self) -> bool:
+        if self.n_ticks < self.most:
+            self.n_ticks += 1
+            if self.after_tick is not None:
+                self.after_tick()
+        return self.ends
+
+
+def _follow(
+    running: list[Future[None]], watches: list[_Watch], after_tick: Callable[[], None]
+) -> None:
+    """Wait for the threads, and tell of their passes from this one."""
+    told = 0
+    while running:
+        done, waiting = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+        for part in done:
+            part.result()
+        running = list(waiting)
+        n_ticks = max(watch.n_ticks for watch in watches)
+        while told < n_ticks:
+            told += 1
+            after_tick()
+
+
+def _useful_threads(stack: LogisticStack) -> int:
+    """Return how many threads pay: at most those of torch, which the user has set."""
+    work = sum(stack.folds[model.fold].n for model in stack.models) * stack.size
+    return int(max(1, min(torch.get_num_threads(), len(stack.folds), work // _WORTH_THREADS)))

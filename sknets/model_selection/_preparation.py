@@ -1,0 +1,166 @@
+"""From the fits of a search to `StackedFit`s over shared data.
+
+Without transformers all folds are rows of one X. With them, each distinct setting of the
+transformers is fitted once a fold, by scikit-learn, and the transformed folds are laid one after
+another into one X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from sknets._base import StackedFit, TrainingData, stacker_of
+from sknets._core._sklearn import safe_indexing
+from sknets._data import LabelCodec
+from sknets.model_selection._last_step import last_step, weight_name
+
+if TYPE_CHECKING:
+    from sknets.model_selection._plan import Plan
+
+Key = tuple[int, int]  # number of the candidate, number of the fold
+
+
+def prepare_stacks(
+    plan: Plan, keys: Sequence[Key], device: torch.device | None = None
+) -> list[Key]:
+    """Set ``fit.stacked`` of the fits; return the keys of those that cannot have one.
+
+    With `device`, the data goes there and not where the estimators say.
+    """
+    groups: dict[tuple, list[Key]] = {}
+    for key in keys:
+        estimator = plan.fits[key].estimator
+        last = last_step(estimator)
+        setting = joblib.hash(
+            estimator[:-1].get_params() if isinstance(estimator, Pipeline) else None
+        )
+        place = (str(last.device), last.precision)
+        groups.setdefault((type(last), setting, *place), []).append(key)
+    return [left for group in groups.values() for left in _Group(plan, group, device).prepare()]
+
+
+class _Group:
+    """Fits whose data are the same but for the fold."""
+
+    def __init__(self, plan: Plan, keys: list[Key], device: torch.device | None) -> None:
+        self.plan = plan
+        self.device = device
+        self.keys = keys
+        self.first = plan.fits[keys[0]].estimator
+        self.left_out: list[Key] = []
+        self._seconds: dict[int, float] = {}
+
+    def prepare(self) -> list[Key]:
+        """Set ``fit.stacked`` where possible; return the other keys."""
+        plan = self.plan
+        weight = plan.fit_params.get(weight_name(self.first))
+        if isinstance(self.first, Pipeline):
+            self._transform(weight)
+        else:
+            self._share(plan.X, plan.y, weight, dict(enumerate(t for t, _ in plan.splits)))
+        return self.left_out
+
+    def _leave_out(self, reason: str) -> None:
+        for key in self.keys:
+            self.plan.fits[key].where = reason
+            self.left_out.append(key)
+
+    def _transform(self, weight: Any) -> None:
+        """Fit the transformers on each fold and lay their outputs one after another."""
+        plan = self.plan
+        parts, labels, weights, rows, start = [], [], [], {}, 0
+        for fold in sorted({fold for _, fold in self.keys}):
+            started = perf_counter()
+            train = plan.splits[fold][0]
+            head = clone(self.first[:-1])
+            y = safe_indexing(plan.y, train)
+            try:
+                part = head.fit_transform(safe_indexing(plan.X, train), y)
+            except Exception as error:  # the candidates of this fold fail, as they would alone
+                self._fail(fold, error)
+                continue
+            parts.append(part)
+            labels.append(y)
+            if weight is not None:
+                weights.append(safe_indexing(weight, train))
+            rows[fold] = np.arange(start, start + len(train))
+            start += len(train)
+            self._seconds[fold] = perf_counter() - started
+            for key in self.keys:
+                if key[1] == fold:
+                    pipeline = plan.fits[key].estimator
+                    pipeline.steps = [*head.steps, pipeline.steps[-1]]
+        if not parts:
+            return
+        if len({part.shape[1:] for part in parts}) != 1:
+            self._leave_out("the transformers give another number of features on each fold")
+            return
+        self._share(_join(parts), _join(labels), _join(weights) if weights else None, rows)
+
+    def _fail(self, fold: int, error: Exception) -> None:
+        for key in self.keys:
+            if key[1] == fold:
+                self.plan.fits[key].error = error
+                self.plan.fits[key].where = "its transformers failed"
+        self.keys = [key for key in self.keys if key[1] != fold]
+
+    def _share(self, X: Any, y: Any, weight: Any, rows: dict[int, np.ndarray]) -> None:
+        """Check and encode the data of all folds at once, and hand it to the fits."""
+        probe = clone(last_step(self.first))
+        before = set(vars(probe))
+        if self.device is not None:
+            probe.device = self.device
+        stacker = stacker_of(probe)
+        assert stacker is not None
+        try:
+            data = stacker.check_data(probe, X, y, weight)
+        except Exception:  # each fit then says for itself what is wrong
+            self._leave_out("the data as a whole is not valid")
+            return
+        learned = {name: value for name, value in vars(probe).items() if name not in before}
+        shown = _data_by_fold(data, rows)
+        for key in self.keys:
+            fit, fold = self.plan.fits[key], key[1]
+            last = last_step(fit.estimator)
+            vars(last).update(learned)
+            fit.seconds = self._seconds.get(fold, 0.0)
+            fit.stacked = StackedFit(last, rows[fold], shown[fold])
+
+
+def _join(parts: list[Any]) -> Any:
+    """Lay arrays, sparse matrices or frames one after another."""
+    if sparse.issparse(parts[0]):
+        return sparse.vstack(parts, format="csr")
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def _data_by_fold(data: TrainingData, rows: dict[int, np.ndarray]) -> dict[int, TrainingData]:
+    """Return the data as each fold knows it: of the classes that its rows show, and no other."""
+    if data.codec.kind == "multilabel":
+        return dict.fromkeys(rows, data)
+    target = data.target.cpu().numpy()
+    by_classes: dict[bytes, TrainingData] = {}
+    shown = {}
+    for fold, where in rows.items():
+        classes = np.unique(target[where])
+        key = classes.tobytes()
+        if len(classes) == len(data.codec.classes):
+            by_classes[key] = data
+        elif key not in by_classes:
+            codec = LabelCodec(data.codec.classes[classes], multilabel=False, sparse_output=False)
+            # Rows of other classes are no rows of such folds; they get any number.
+            number = np.searchsorted(classes, target).clip(max=len(classes) - 1)
+            encoded = torch.from_numpy(number.astype(np.int64)).to(data.device)
+            by_classes[key] = replace(data, codec=codec, target=encoded)
+        shown[fold] = by_classes[key]
+    return shown

@@ -1,0 +1,21 @@
+"""When two searches have the same results."""
+
+import numpy as np
+
+
+def assert_same_results(ours, theirs, atol=1e-9):
+    assert list(ours.cv_results_) == list(theirs.cv_results_)
+    for name, expected in theirs.cv_results_.items():
+        if "time" in name or "param" in name:
+            continue
+        np.testing.assert_allclose(ours.cv_results_[name], expected, atol=atol, err_msg=name)
+    assert ours.cv_results_["params"] == theirs.cv_results_["params"]
+    if theirs.refit is not False:
+        assert ours.best_params_ == theirs.best_params_
+        assert ours.best_index_ == theirs.best_index_
+
+
+def stacked_share(search):
+    """The share of a search's fits that ran in a stack."""
+    places = [place for row in search.vectorization_ for place in row]
+    return sum(place.startswith("stack") for place in places) / len(places)

@@ -1,0 +1,422 @@
+"""A vectorised search of linear models gives the results of scikit-learn's search, one by one."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.linear_model import LogisticRegression as TheirLogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sknets import VectorizedGridSearchCV
+from sknets.linear_model import LogisticRegression, Perceptron
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+CS = [1e-3, 0.1, 1.0, 100.0]
+
+
+def digits(n=400):
+    X, y = load_digits(return_X_y=True)
+    return X[:n] / 16, y[:n]
+
+
+def breast_cancer():
+    X, y = load_breast_cancer(return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+def logistic(**settings):
+    return LogisticRegression(**{"device": "cpu", **settings})
+
+
+def assert_same_results(ours, theirs, atol=1e-9):
+    assert list(ours.cv_results_) == list(theirs.cv_results_)
+    for name, expected in theirs.cv_results_.items():
+        if "time" not in name and "param" not in name:
+            np.testing.assert_allclose(ours.cv_results_[name], expected, atol=atol, err_msg=name)
+    assert ours.cv_results_["params"] == theirs.cv_results_["params"]
+    assert ours.best_index_ == theirs.best_index_
+
+
+def all_in_stacks(search):
+    return all(place.startswith("stack") for row in search.vectorization_ for place in row)
+
+
+LOGISTIC = {
+    "multiclass": (logistic(), {"C": CS}, digits),
+    "binary": (logistic(), {"C": CS}, breast_cancer),
+    "three classes": (logistic(), {"C": CS}, iris),
+    "no penalty": (logistic(), {"C": [1.0, np.inf]}, iris),
+    "no intercept": (logistic(fit_intercept=False), {"C": CS}, digits),
+    "with and without": (logistic(), {"fit_intercept": [True, False], "C": [0.1, 1.0]}, iris),
+    "class weights": (
+        logistic(),
+        {"class_weight": [None, "balanced", {0: 5.0, 1: 1.0}], "C": [0.1, 10.0]},
+        breast_cancer,
+    ),
+    "balanced": (logistic(class_weight="balanced"), {"C": CS}, iris),
+    "tol": (logistic(), {"tol": [1e-2, 1e-4, 1e-8]}, digits),
+    "newton-cholesky": (
+        logistic(solver="newton-cholesky"),
+        {"C": [*CS, np.inf], "class_weight": [None, "balanced"]},
+        iris,
+    ),
+    "newton-cholesky, binary": (logistic(solver="newton-cholesky"), {"C": CS}, breast_cancer),
+    "newton-cg": (logistic(solver="newton-cg"), {"C": CS, "tol": [1e-2, 1e-7]}, digits),
+    "newton-cg, binary": (logistic(solver="newton-cg"), {"C": CS}, breast_cancer),
+    "l1_ratio": (
+        logistic(solver="proximal-newton"),
+        {"C": [0.01, 0.1, 1.0], "l1_ratio": [0.0, 0.5, 1.0]},
+        breast_cancer,
+    ),
+    "l1_ratio, classes": (
+        logistic(solver="proximal-newton"),
+        {"C": [0.1, 1.0], "l1_ratio": [0.3, 1.0], "class_weight": [None, "balanced"]},
+        iris,
+    ),
+    "several solvers": (logistic(), {"solver": ["lbfgs", "newton-cg", "newton-cholesky"]}, iris),
+    "max_iter": (logistic(), {"max_iter": [0, 1, 5, 40], "C": [1.0, 1e4]}, digits),
+}
+
+
+@pytest.mark.parametrize("name", LOGISTIC)
+def test_logistic_regression(name):
+    estimator, grid, load = LOGISTIC[name]
+    X, y = load()
+    settings = {"cv": 3, "return_train_score": True}
+    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+    assert all_in_stacks(ours)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in LOGISTIC if n not in ("tol", "max_iter", "several solvers")]
+)
+def test_probabilities_at_a_small_tol(name):
+    estimator, grid, load = LOGISTIC[name]
+    # Long ways of ill-conditioned problems magnify rounding; their ends are the same.
+    estimator = clone(estimator).set_params(tol=1e-9, max_iter=5000)
+    grid = {**grid, "C": [0.01, 1.0]}
+    settings = {"cv": 3, "scoring": "neg_log_loss"}
+    X, y = load()
+    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton-cholesky", "proximal-newton"])
+@pytest.mark.parametrize(("load", "C"), [(digits, 0.1), (breast_cancer, 0.1), (iris, 1.0)])
+def test_a_stacked_fit_takes_the_steps_of_a_single_one(load, C, solver):
+    X, y = load()
+    every = np.arange(len(y))
+    search = VectorizedGridSearchCV(
+        logistic(solver=solver), {"C": [C]}, cv=[(every, every[:9])], refit=False
+    )
+    stacked = search_estimators(search, X, y)[0]
+    alone = logistic(C=C, solver=solver).fit(X, y)
+    assert stacked.n_iter_ == alone.n_iter_
+    assert stacked.n_iter_.dtype == alone.n_iter_.dtype
+    np.testing.assert_allclose(stacked.coef_, alone.coef_, atol=1e-8)
+    np.testing.assert_allclose(stacked.intercept_, alone.intercept_, atol=1e-8)
+    losses = stacked.history_["train_loss"]
+    np.testing.assert_allclose(losses, alone.history_["train_loss"], atol=1e-10)
+    assert list(stacked.history_) == list(alone.history_)
+    assert all(seconds >= 0 for seconds in stacked.history_["seconds"])
+
+
+def search_estimators(search, X, y):
+    """Return the fitted estimators of a search's folds, which a scorer sees."""
+    seen = []
+
+    def scorer(estimator, X, y):
+        seen.append(estimator)
+        return 0.0
+
+    search.set_params(scoring=scorer).fit(X, y)
+    return seen
+
+
+def test_figures_scores_are_scikit_learns_own_at_the_default_tol():
+    grid = {"C": np.logspace(-4, 4, 20)}
+    X, y = breast_cancer()
+    theirs = GridSearchCV(TheirLogisticRegression(), grid, cv=10).fit(X, y)
+    ours = VectorizedGridSearchCV(logistic(), grid, cv=10).fit(X, y)
+    assert all_in_stacks(ours)
+    for name in ("mean_test_score", "std_test_score", "rank_test_score"):
+        np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], atol=1e-9)
+
+
+def test_unequal_folds():
+    X, y = digits(401)
+    settings = {"cv": KFold(7), "scoring": "neg_log_loss"}
+    theirs = GridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
+    assert_same_results(ours, theirs, atol=1e-7)
+    assert all_in_stacks(ours)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("solver", ["lbfgs", "proximal-newton"])
+def test_folds_on_threads(solver):
+    X, y = digits(1797)
+    grid = {"C": np.logspace(-4, 4, 15 if solver == "lbfgs" else 10)}
+    estimator = logistic(max_iter=3 if solver == "lbfgs" else 1, solver=solver)
+    settings = {"cv": 5, "scoring": "neg_log_loss"}
+    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert all_in_stacks(ours)
+    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs, atol=1e-7)
+
+
+def test_small_stacks():
+    X, y = iris()
+    whole = VectorizedGridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
+    parts = VectorizedGridSearchCV(logistic(), {"C": CS}, cv=3, max_stack_bytes=1).fit(X, y)
+    assert_same_results(parts, whole)
+    assert whole.vectorization_[0][0] != parts.vectorization_[0][0]
+
+
+def test_every_fit_that_has_not_converged_warns():
+    X, y = iris()
+    settings = {"cv": 3, "refit": False}
+    with pytest.warns(ConvergenceWarning, match="has not converged after 2 iterations") as ours:
+        VectorizedGridSearchCV(logistic(), {"max_iter": [2, 1000]}, **settings).fit(X, y)
+    with pytest.warns(ConvergenceWarning) as theirs:
+        GridSearchCV(logistic(), {"max_iter": [2, 1000]}, **settings).fit(X, y)
+    assert len(ours) == len(theirs) == 3
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0}])
+def test_sample_weight(class_weight):
+    X, y = iris()
+    weight = np.random.RandomState(0).uniform(size=len(y))
+    weight[::7] = 0.0
+    estimator = logistic(class_weight=class_weight)
+    theirs = GridSearchCV(estimator, {"C": CS}, cv=3).fit(X, y, sample_weight=weight)
+    ours = VectorizedGridSearchCV(estimator, {"C": CS}, cv=3).fit(X, y, sample_weight=weight)
+    assert_same_results(ours, theirs)
+    assert all_in_stacks(ours)
+
+
+def test_pipeline():
+    X, y = load_breast_cancer(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), PCA(), logistic())
+    grid = {"logisticregression__C": CS, "pca__n_components": [3, 10]}
+    theirs = GridSearchCV(pipeline, grid, cv=4).fit(X, y)
+    ours = VectorizedGridSearchCV(pipeline, grid, cv=4).fit(X, y)
+    assert_same_results(ours, theirs)
+    assert all_in_stacks(ours)
+
+
+def test_float32():
+    X, y = digits()
+    X = X.astype(np.float32)
+    theirs = GridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
+    ours = VectorizedGridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
+    assert_same_results(ours, theirs, atol=1 / 130)
+    assert all_in_stacks(ours)
+    assert ours.best_estimator_.coef_.dtype == np.float32
+
+
+@pytest.mark.parametrize("C", [1e-3, 1.0, 1e3])
+def test_float32_loses_no_more_than_a_single_fit(C):
+    X, y = load_iris(return_X_y=True)
+    X, every = X.astype(np.float32), np.arange(len(y))
+    estimator = logistic(tol=1e-7, max_iter=1000, C=C)
+    search = VectorizedGridSearchCV(estimator, {"C": [C]}, cv=[(every, every[:9])], refit=False)
+    stacked = search_estimators(search, X, y)[0].history_["train_loss"]
+    alone = clone(estimator).fit(X, y).history_["train_loss"]
+    assert stacked[-1] < alone[-1] + 1e-5
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cholesky", "proximal-newton"])
+@pytest.mark.parametrize("load", [iris, breast_cancer])
+def test_sparse_rows(load, solver):
+    X, y = load()
+    X = sparse.csr_array(np.where(X < 0.5, 0.0, X))
+    estimator = logistic(solver=solver)
+    theirs = GridSearchCV(estimator, {"C": CS[:3]}, cv=3).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, {"C": CS[:3]}, cv=3).fit(X, y)
+    assert_same_results(ours, theirs)
+    assert all_in_stacks(ours)
+
+
+def test_a_fold_without_a_class():
+    X, y = iris()
+    folds = PredefinedSplit(np.where(y == 2, 0, np.arange(len(y)) % 2 + 1))  # fold 0 is class 2
+    settings = {"cv": folds, "return_train_score": True}
+    theirs = GridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+    assert all_in_stacks(ours)
+
+
+def test_logits_beyond_exp():
+    X, y = breast_cancer()
+    X = 1e4 * X
+    theirs = GridSearchCV(logistic(max_iter=20), {"C": [1.0, np.inf]}, cv=3).fit(X, y)
+    ours = VectorizedGridSearchCV(logistic(max_iter=20), {"C": [1.0, np.inf]}, cv=3).fit(X, y)
+    assert_same_results(ours, theirs)
+    assert all_in_stacks(ours)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"class_weight": {0: 0.0, 1: 0.0}}, "at least one value above zero"),
+        ({"class_weight": {7: 1.0}}, "must name classes of y"),
+        ({"l1_ratio": 0.5}, "must be 0 with solver"),
+        ({"solver": "saga"}, "proximal-newton"),
+        ({"C": -1.0}, "C"),
+        ({"batch_size": 10}, "no mini-batches"),
+    ],
+)
+def test_a_bad_candidate_fails_alone(bad, message):
+    X, y = breast_cancer()
+    grid = [{"C": [0.1]}, {name: [value] for name, value in bad.items()}]
+    settings = {"cv": 3, "error_score": -1.0}
+    with pytest.warns(FitFailedWarning, match=message):
+        ours = VectorizedGridSearchCV(logistic(), grid, **settings).fit(X, y)
+    with pytest.warns(FitFailedWarning, match=message):
+        theirs = GridSearchCV(logistic(), grid, **settings).fit(X, y)
+    np.testing.assert_allclose(
+        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"]
+    )
+
+
+def test_values_that_overflow_fail_as_they_do_alone():
+    X, y = breast_cancer()
+    X = X * 1e200
+    with pytest.raises(ValueError, match="must stay finite") as alone:
+        logistic().fit(X, y)
+    with pytest.raises(ValueError, match="must stay finite") as stacked:
+        VectorizedGridSearchCV(logistic(), {"C": [1.0]}, cv=3, error_score="raise").fit(X, y)
+    assert str(stacked.value).startswith(str(alone.value)[:40])
+
+
+def wide(n=400, n_features=150):
+    """Rows with so many features that a perceptron takes them in blocks."""
+    X, y = load_digits(return_X_y=True)
+    projection = np.random.RandomState(0).uniform(-1, 1, (64, n_features))
+    return X[:n] @ projection / 64, y[:n]
+
+
+def wide_binary():
+    X, y = wide()
+    return X, np.where(y % 2, "odd", "even")
+
+
+def perceptron(**settings):
+    return Perceptron(**{"device": "cpu", "max_iter": 30, **settings})
+
+
+PERCEPTRON = {
+    "rates": (perceptron(), {"eta0": [0.1, 1.0, 3.0]}, wide),
+    "binary": (perceptron(), {"eta0": [0.1, 1.0], "tol": [1e-3, None]}, wide_binary),
+    "stops": (
+        perceptron(),
+        {"tol": [1e-3, 1e-1, None], "n_iter_no_change": [1, 5], "max_iter": [3, 20]},
+        wide,
+    ),
+    "class weights": (
+        perceptron(),
+        {"class_weight": [None, "balanced", {0: 3.0}], "eta0": [0.5, 1.0]},
+        wide,
+    ),
+    "penalty": (perceptron(penalty="l2"), {"alpha": [1e-5, 1e-3], "tol": [1e-3, 1e-1]}, wide),
+    "seeds": (perceptron(), {"random_state": [0, 1], "eta0": [0.5, 1.0]}, wide),
+    "unshuffled": (perceptron(shuffle=False, random_state=None), {"eta0": [0.5, 1.0]}, wide),
+    "early stopping": (
+        perceptron(early_stopping=True),
+        {"validation_fraction": [0.1, 0.3], "tol": [1e-3, 1e-2], "eta0": [0.5, 1.0]},
+        wide,
+    ),
+    "no intercept": (perceptron(fit_intercept=False), {"eta0": [0.5, 1.0]}, wide),
+    "short rows, penalised": (perceptron(penalty="l2"), {"tol": [1e-3, 1e-1]}, digits),
+}
+
+
+@pytest.mark.parametrize("name", PERCEPTRON)
+def test_perceptron(name):
+    estimator, grid, load = PERCEPTRON[name]
+    X, y = load()
+    settings = {"cv": 3, "return_train_score": True}
+    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+    assert all_in_stacks(ours)
+
+
+def test_a_stacked_perceptron_tells_what_a_single_one_tells():
+    X, y = wide()
+    every = np.arange(len(y))
+    grid = {"tol": [1e-3, None], "eta0": [0.5, 2.0], "early_stopping": [True, False]}
+    search = VectorizedGridSearchCV(perceptron(), grid, cv=[(every, every[:9])], refit=False)
+    for stacked in search_estimators(search, X, y):
+        alone = clone(stacked).fit(X, y)
+        assert stacked.n_iter_ == alone.n_iter_
+        assert stacked.t_ == alone.t_
+        np.testing.assert_allclose(stacked.coef_, alone.coef_, atol=1e-9)
+        np.testing.assert_allclose(stacked.intercept_, alone.intercept_, atol=1e-9)
+        assert list(stacked.history_) == list(alone.history_)
+        for name in set(alone.history_) - {"seconds"}:
+            np.testing.assert_allclose(
+                stacked.history_[name], alone.history_[name], atol=1e-9, err_msg=name
+            )
+
+
+def test_perceptron_with_sample_weight_and_sparse_rows():
+    X, y = wide()
+    X = sparse.csr_array(np.where(np.abs(X) < 0.5, 0.0, X))
+    weight = np.random.RandomState(0).uniform(size=len(y))
+    grid = {"eta0": [0.5, 1.0], "class_weight": [None, "balanced"]}
+    theirs = GridSearchCV(perceptron(), grid, cv=3).fit(X, y, sample_weight=weight)
+    ours = VectorizedGridSearchCV(perceptron(), grid, cv=3).fit(X, y, sample_weight=weight)
+    assert_same_results(ours, theirs)
+    assert all_in_stacks(ours)
+
+
+def test_a_diverging_perceptron_fails_alone():
+    X, y = wide()
+    grid = {"eta0": [1.0, 1e308]}
+    settings = {"cv": 3, "error_score": -1.0}
+    with pytest.warns(FitFailedWarning, match="must stay finite"):
+        ours = VectorizedGridSearchCV(perceptron(), grid, **settings).fit(X, y)
+    with pytest.warns(FitFailedWarning, match="must stay finite"):
+        theirs = GridSearchCV(perceptron(), grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "load", "reason"),
+    [
+        ({}, digits, "class by class"),
+        ({"penalty": "l1"}, wide, "shares nothing"),
+        ({"random_state": None}, wide, "not an integer"),
+    ],
+)
+def test_a_perceptron_that_shares_nothing_says_so(settings, load, reason):
+    X, y = load()
+    estimator = perceptron(max_iter=3, **settings)
+    search = VectorizedGridSearchCV(estimator, {"eta0": [0.5, 1.0]}, cv=2).fit(X, y)
+    assert reason in search.vectorization_[0][0]
