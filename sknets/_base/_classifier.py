@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sknets._core import Precision, resolve_device, resolve_precision
+from sknets._core import DocumentedMixin, Precision, resolve_device, resolve_precision
 from sknets._core._sklearn import StrOptions
 from sknets._data import (
     LabelCodec,
@@ -71,7 +71,7 @@ class TrainingData:
     namespace: Namespace
 
 
-class BaseClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class BaseClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Base of all classifiers.
 
     A child has the parameters ``device`` and ``precision``, calls `_check_training_data` inside

@@ -175,7 +175,7 @@ class CNNClassifier(BaseNetwork):
         Which way of computing gradients ran: "closed form" or "autograd".
     n_features_in_ : int
         Number of values of a sample.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had them.
 
     See Also

@@ -136,7 +136,7 @@ class MLPClassifier(BaseNetwork):
         Which way of computing gradients ran: "closed form" or "autograd".
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had them.
 
     See Also
