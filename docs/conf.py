@@ -33,8 +33,9 @@ extensions = [
 ]
 exclude_patterns = ["_build", "generated/benchmarks.md"]  # the latter is a part of speed.md
 nitpicky = True
-myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
+highlight_language = "none"  # of blocks that name none, such as drawings
 
 autodoc_typehints = "none"  # types stand in the docstrings
 autodoc_member_order = "alphabetical"
@@ -70,7 +71,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "sknets"},
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 8,
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
@@ -95,13 +96,14 @@ linkcheck_ignore = [DOCUMENTATION_URL]  # may not be published yet
 ELSEWHERE = {
     "sklearn": "https://scikit-learn.org/stable/modules/generated/{name}.html",
     "torch": "https://docs.pytorch.org/docs/stable/generated/{name}.html",
+    "functools": "https://docs.python.org/3/library/functools.html#{name}",
 }
 
 
 def link_elsewhere(
     app: Sphinx, env: object, node: pending_xref, content: nodes.Element
 ) -> nodes.reference | None:
-    """Return a link to the page of a name of scikit-learn or torch; None for other names."""
+    """Return a link to the page of a name of another project; None for names of none."""
     name = node.get("reftarget", "")
     address = ELSEWHERE.get(name.partition(".")[0])
     if node.get("refdomain") != "py" or address is None:

@@ -122,7 +122,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
 
     References
     ----------
-    F. Rosenblatt, "The perceptron: a probabilistic model for information storage and organization
+    Rosenblatt, F., "The perceptron: a probabilistic model for information storage and organization
     in the brain", Psychological Review 65(6), 1958.
 
     `sklearn.linear_model.Perceptron

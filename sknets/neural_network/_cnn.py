@@ -184,7 +184,7 @@ class CNNClassifier(BaseNetwork):
 
     References
     ----------
-    Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning applied to document
+    LeCun, Y., Bottou, L., Bengio, Y. and Haffner, P., "Gradient-based learning applied to document
     recognition", Proceedings of the IEEE 86, 1998.
 
     `sklearn.neural_network.MLPClassifier

@@ -146,7 +146,7 @@ class MLPClassifier(BaseNetwork):
 
     References
     ----------
-    D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
+    Kingma, D. P. and Ba, J., "Adam: A Method for Stochastic Optimization", ICLR 2015.
 
     `scikit-learn's user guide
     <https://scikit-learn.org/stable/modules/neural_networks_supervised.html>`_

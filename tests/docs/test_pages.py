@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from tests.docs._blocks import read_blocks, run_blocks
+from tests.docs._blocks import read_blocks, run_blocks, same_output
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -109,3 +109,22 @@ def test_blocks_share_names_and_their_output_is_compared(tmp_path):
     path.write_text(PAGE.replace("1 of ...", "2 of ..."), encoding="utf-8")
     with pytest.raises(AssertionError, match=r"page\.md:2 prints\n1 of 10"):
         run_blocks(path)
+
+
+@pytest.mark.parametrize(
+    ("want", "got", "same"),
+    [
+        ("0.96", "0.97", True),
+        ("0.96", "0.91", False),
+        ("a 0.96\n(3,)", "a  0.95\n(3,)\n", True),
+        ("0.96 of 3", "0.96 of 4", False),
+        ("40 epochs, 0.96", "39 epochs, 0.95", True),
+        ("40 epochs, 0.96", "90 epochs, 0.96", False),
+        ("40 epochs, 0.96", "40 epochs, 0.5", False),
+        ("40 nets", "41 nets", False),
+        ("1.0", "0.99", True),
+        ("version 1.2.3", "version 1.2.4", False),
+    ],
+)
+def test_output_is_the_same_up_to_a_few_rows_of_accuracy(want, got, same):
+    assert same_output(want, got) is same
