@@ -38,6 +38,7 @@ myst_heading_anchors = 3
 highlight_language = "none"  # of blocks that name none, such as drawings
 
 autodoc_typehints = "none"  # types stand in the docstrings
+toc_object_entries_show_parents = "hide"  # the side bar has room for a method's name alone
 autodoc_member_order = "alphabetical"
 numpydoc_show_class_members = False  # the API pages list the methods that are ours
 
@@ -47,7 +48,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",
     "ignore_pattern": r"^(?!plot_)",  # plain scripts are no pages
     "write_computation_times": False,
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery.ByLesson",
     "doc_module": ("sknets",),
     "reference_url": {"sknets": None},
     "backreferences_dir": "generated/backreferences",

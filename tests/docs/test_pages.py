@@ -1,5 +1,6 @@
 """The code of every page runs, prints what the page says, and the links between pages hold."""
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -67,6 +68,17 @@ def test_linked_examples_are_there():
     for path in PAGES:
         for name in re.findall(r"auto_examples/(plot_\w+)", path.read_text(encoding="utf-8")):
             assert (ROOT / "examples" / f"{name}.py").is_file(), f"{path}: {name}"
+
+
+def test_every_example_has_its_place_in_the_gallery():
+    spec = importlib.util.spec_from_file_location("gallery", DOCS / "gallery.py")
+    gallery = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gallery)
+    names = [path.name for path in (ROOT / "examples").glob("plot_*.py")]
+    assert {name.removesuffix(".py") for name in names} <= set(gallery.ORDER)
+    ordered = sorted([*names, "plot_a_new_one.py"], key=gallery.ByLesson("examples"))
+    assert ordered[0] == "plot_two_gaussians.py"
+    assert ordered[-1] == "plot_a_new_one.py"
 
 
 # -- the mechanism -------------------------------------------------------------------------------
