@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # this checkout's sknets
 
-from sknets._core import DOCUMENTATION_URL  # noqa: E402
+from sknets._core._documentation import DOCUMENTATION_URL  # noqa: E402
 
 
 class Page(HTMLParser):

@@ -13,7 +13,7 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # this checkout's sknets, and the 
 from generate import write_pages  # noqa: E402
 
 import sknets  # noqa: E402
-from sknets._core import DOCUMENTATION_URL  # noqa: E402
+from sknets._core._documentation import DOCUMENTATION_URL  # noqa: E402
 
 # ---------------------------------------------------------------- the project
 

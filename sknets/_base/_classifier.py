@@ -14,7 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sknets._core import DocumentedMixin, Precision, resolve_device, resolve_precision
+from sknets._core import Precision, resolve_device, resolve_precision
+from sknets._core._documentation import DocumentedMixin
 from sknets._core._sklearn import StrOptions
 from sknets._data import (
     LabelCodec,

@@ -1,14 +1,11 @@
-"""Devices, seeds, threads, optional imports, and the doors to scikit-learn and to the pages."""
+"""Devices, seeds, threads, optional imports, and the only door to scikit-learn's private names."""
 
 from sknets._core._devices import Precision, is_present, resolve_device, resolve_precision
-from sknets._core._documentation import DOCUMENTATION_URL, DocumentedMixin
 from sknets._core._optional import import_optional
 from sknets._core._seeds import SeededRandom, make_generator, make_random_state
 from sknets._core._threads import limit_threads
 
 __all__ = [
-    "DOCUMENTATION_URL",
-    "DocumentedMixin",
     "Precision",
     "SeededRandom",
     "import_optional",

@@ -17,7 +17,6 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import indexable
 
-from sknets._core import DocumentedMixin
 from sknets._core._sklearn import (
     BaseSearchCV,
     Interval,
@@ -53,7 +52,7 @@ class _PlannedSearch(BaseSearchCV):
         evaluate_candidates(self.candidates, callback_ctx=context)
 
 
-class Vectorized(DocumentedMixin):
+class Vectorized:
     """Fits the networks of a search in stacks, then lets scikit-learn score and rank them."""
 
     def _list_candidates(self) -> Iterable[dict]:

@@ -12,7 +12,7 @@ from sklearn.datasets import load_iris
 from sklearn.utils import estimator_html_repr
 
 import sknets
-from sknets._core import DOCUMENTATION_URL
+from sknets._core._documentation import DOCUMENTATION_URL
 from tests.test_docstrings import public_modules
 
 ROOT = Path(__file__).resolve().parents[2]
