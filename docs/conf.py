@@ -33,6 +33,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "generated/benchmarks.md"]  # the latter is a part of speed.md
 nitpicky = True
+smartquotes = False  # a value such as "lbfgs" can be copied as it stands
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 highlight_language = "none"  # of blocks that name none, such as drawings
