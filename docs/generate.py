@@ -116,18 +116,30 @@ def _heading(text: str, underline: str) -> str:
 def benchmarks_page() -> str:
     """Return how speed is measured and what was measured last, as parts of one page."""
     folder = ROOT / "benchmarks"
+    measured = (
+        "# Results\n\nNo whole run is recorded yet: `python -m pytest benchmarks` writes "
+        "`benchmarks/RESULTS.md`, and the next build of this page shows it.\n"
+    )
+    if (folder / "RESULTS.md").is_file():
+        measured = (folder / "RESULTS.md").read_text(encoding="utf-8")
     how = (folder / "README.md").read_text(encoding="utf-8")
-    results = folder / "RESULTS.md"
-    if results.is_file():
-        measured = results.read_text(encoding="utf-8")
-        measured = re.sub(r"\]\((?!https?:|#)([^)]+)\)", r"](../../benchmarks/\1)", measured)
-    else:
-        measured = (
-            "# Results\n\nNo whole run is recorded yet: `python -m pytest benchmarks` writes "
-            "`benchmarks/RESULTS.md`, and the next build of this page shows it.\n"
-        )
-    how = how.replace("[RESULTS.md](RESULTS.md)", "`benchmarks/RESULTS.md`")
-    return f"{_lower(how)}\n{_lower(measured)}"
+    return f"{_lower(_led_elsewhere(how))}\n{_lower(_led_elsewhere(measured))}"
+
+
+def _led_elsewhere(markdown: str) -> str:
+    """Return a text from `benchmarks/` with links that hold in `docs/speed.md`.
+
+    Links from one text to the other become their words, since both are on that page; pictures that
+    are not there are left out.
+    """
+    markdown = re.sub(r"\[(\w+\.md)\]\(\1\)", r"`benchmarks/\1`", markdown)
+
+    def picture(found: re.Match[str]) -> str:
+        words, name = found.groups()
+        there = (ROOT / "benchmarks" / name).is_file()
+        return f"![{words}](../benchmarks/{name})" if there else ""
+
+    return re.sub(r"!\[([^\]]*)\]\((?!https?:)([^)]+)\)", picture, markdown)
 
 
 def _lower(markdown: str) -> str:

@@ -110,10 +110,17 @@ def test_benchmarks_page_has_results_or_says_that_there_are_none(generate, tmp_p
     assert "\n# no heading\n" in page
     assert "(RESULTS.md)" not in page
     assert "No whole run is recorded yet" in page
-    (folder / "RESULTS.md").write_text("# Results\n\n## Machine\n\n![Growth](growth.png)\n")
+    results = (
+        "# Results\n\n[README.md](README.md) says how.\n\n## Machine\n\n![Growth](growth.png)\n"
+    )
+    (folder / "RESULTS.md").write_text(results)
     page = generate.benchmarks_page()
+    assert "No whole run" not in page
     assert "### Machine\n" in page
-    assert "](../../benchmarks/growth.png)" in page
+    assert "`benchmarks/README.md` says how" in page
+    assert "Growth" not in page  # the picture is not there
+    (folder / "growth.png").write_bytes(b"")
+    assert "![Growth](../benchmarks/growth.png)" in generate.benchmarks_page()
 
 
 def test_changelog_page_has_unreleased_changes_on_top(generate, tmp_path, monkeypatch):
