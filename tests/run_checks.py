@@ -1,7 +1,8 @@
 """Run every check of the project: `python tests/run_checks.py [--static | pytest's arguments]`.
 
 The one list of checks. Pre-commit, the README's test command and the workflow call this file.
-`--static` runs no tests but those of the docstrings; any other argument goes to pytest.
+`--static` runs no tests but those of the docstrings, and builds no site; any other argument goes to
+pytest.
 """
 
 import subprocess
@@ -20,17 +21,20 @@ STATIC_CHECKS = {
     "changelog": (*PYTHON, "towncrier", "build", "--draft", "--version", "next"),
     "hooks": (*PYTHON, "pre_commit", "validate-config", ".pre-commit-config.yaml"),
 }
-# numpydoc validation, doctests and the README's code are tests; the first two are quick enough to
-# come before a commit too.
+# numpydoc validation, doctests and the code of README and pages are tests; the first two are quick
+# enough to come before a commit too.
 DOCSTRINGS = (*PYTHON, "pytest", "-q", "tests/test_docstrings.py", "sknets")
+# The site: every page, the API reference and the links between them. The examples get their pages
+# but are not run: `python docs/build.py` does that.
+SITE = {"site": (sys.executable, "docs/build.py", "--no-gallery")}
 # A worker is one thread (tests/conftest.py).
 TESTS = (*PYTHON, "pytest", "-n", "2")
 
 
-def failed_static_checks() -> list[str]:
-    """Run the checks that need no test, all of them, and return the names of those that failed."""
+def failed_checks(checks: dict[str, tuple[str, ...]]) -> list[str]:
+    """Run checks that are no tests, all of them, and return the names of those that failed."""
     failed = []
-    for name, command in STATIC_CHECKS.items():
+    for name, command in checks.items():
         print(f"--- {name}", flush=True)
         if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(name)
@@ -40,7 +44,7 @@ def failed_static_checks() -> list[str]:
 def main(arguments: list[str]) -> int:
     """Run the checks and return the exit status, 0 where all passed."""
     static_only = arguments == ["--static"]
-    failed = failed_static_checks()
+    failed = failed_checks(STATIC_CHECKS if static_only else STATIC_CHECKS | SITE)
     if failed:
         print("FAILED:", ", ".join(failed), flush=True)
     if static_only:

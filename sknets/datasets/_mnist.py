@@ -71,7 +71,7 @@ def fetch_mnist(
 
     References
     ----------
-    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document
+    LeCun, Y., Bottou, L., Bengio, Y. and Haffner, P., "Gradient-based learning applied to document
     recognition", Proceedings of the IEEE 86 (1998), 2278-2324.
 
     Examples

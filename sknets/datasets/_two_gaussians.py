@@ -66,8 +66,8 @@ def make_two_gaussians(
 
     References
     ----------
-    T. Hastie, R. Tibshirani, J. Friedman, "The Elements of Statistical Learning", 2nd ed. (2009),
-    sections 4.3 and 4.4.
+    Hastie, T., Tibshirani, R. and Friedman, J., "The Elements of Statistical Learning", 2nd ed.
+    (2009), sections 4.3 and 4.4.
 
     Examples
     --------

@@ -125,7 +125,7 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         Iterations or epochs done.
     n_features_in_ : int
         Number of features of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where X had names that are all strings.
     module_ : torch.nn.Linear
         The model as a module over the memory of ``coef_`` and ``intercept_``.

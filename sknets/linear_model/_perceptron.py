@@ -93,7 +93,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
         One more than the rows seen, ``n_iter_ * n_samples + 1`` after `fit`.
     n_features_in_ : int
         Number of features of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, where X had names that are all strings.
     module_ : torch.nn.Linear
         The model as a module over the memory of ``coef_`` and ``intercept_``.
@@ -123,7 +123,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
 
     References
     ----------
-    F. Rosenblatt, "The perceptron: a probabilistic model for information storage and organization
+    Rosenblatt, F., "The perceptron: a probabilistic model for information storage and organization
     in the brain", Psychological Review 65(6), 1958.
 
     `sklearn.linear_model.Perceptron

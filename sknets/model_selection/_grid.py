@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GridSearchCV, ParameterGrid
 
+from sknets._core._documentation import DocumentedMixin
 from sknets.model_selection._vectorized import STACK_CONSTRAINTS, Vectorized
 
 
-class VectorizedGridSearchCV(Vectorized, GridSearchCV):
+class VectorizedGridSearchCV(DocumentedMixin, Vectorized, GridSearchCV):
     """Grid search whose nets are trained together, behind scikit-learn's interface.
 
     The fits of all candidates and folds whose nets have one shape run as one computation with a

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
 
+from sknets._core._documentation import DocumentedMixin
 from sknets.model_selection._vectorized import STACK_CONSTRAINTS, Vectorized
 
 
-class VectorizedRandomizedSearchCV(Vectorized, RandomizedSearchCV):
+class VectorizedRandomizedSearchCV(DocumentedMixin, Vectorized, RandomizedSearchCV):
     """Randomised search whose nets are trained together, behind scikit-learn's interface.
 
     See :class:`VectorizedGridSearchCV` for what is stacked and what is promised.

@@ -192,7 +192,7 @@ class CNNClassifier(BaseNetwork):
         Which way of computing gradients ran: "closed form" or "autograd".
     n_features_in_ : int
         Number of values of a sample.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had them.
 
     See Also
@@ -201,7 +201,7 @@ class CNNClassifier(BaseNetwork):
 
     References
     ----------
-    Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning applied to document
+    LeCun, Y., Bottou, L., Bengio, Y. and Haffner, P., "Gradient-based learning applied to document
     recognition", Proceedings of the IEEE 86, 1998.
 
     `sklearn.neural_network.MLPClassifier

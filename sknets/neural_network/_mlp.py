@@ -137,7 +137,7 @@ class MLPClassifier(BaseNetwork):
         Which way of computing gradients ran: "closed form" or "autograd".
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had them.
 
     See Also
@@ -147,7 +147,7 @@ class MLPClassifier(BaseNetwork):
 
     References
     ----------
-    D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
+    Kingma, D. P. and Ba, J., "Adam: A Method for Stochastic Optimization", ICLR 2015.
 
     `scikit-learn's user guide
     <https://scikit-learn.org/stable/modules/neural_networks_supervised.html>`_

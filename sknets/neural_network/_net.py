@@ -121,7 +121,7 @@ class NetClassifier(BaseNetwork):
         Which way of computing gradients ran.
     n_features_in_ : int
         Number of features; of an X of more axes, their product.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had them.
 
     See Also
