@@ -52,7 +52,12 @@ print(f"training images: {X_train.shape}")
 
 def make_nets(max_iter):
     """Return the three classifiers, whose training is alike."""
-    training = {"learning_rate_init": 0.005, "max_iter": max_iter, "random_state": 0}
+    training = {
+        "learning_rate_init": 0.005,
+        "max_iter": max_iter,
+        "random_state": 0,
+        "device": "cpu",
+    }
     cnn = {"conv_channels": (8, 32), "kernel_size": (3, 5), "hidden_layer_sizes": (32,)}
     return {
         "CNN, all places": CNNClassifier(**cnn, pool_size=2, **training),
@@ -103,7 +108,7 @@ for name in ("CNN, all places", "CNN, largest of each map"):
 
 
 def shift(images, pixels):
-    """Return the images moved to the right; what leaves there (empty paper) comes in on the left."""
+    """Return the images moved to the right; the empty paper that leaves there comes in again."""
     return np.roll(images, pixels, axis=-1)
 
 
