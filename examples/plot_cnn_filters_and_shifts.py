@@ -181,9 +181,7 @@ looks = {
 fig, axes = plt.subplots(1, len(data), figsize=(9, 4.4), squeeze=False, layout="constrained")
 for ax, (source, (classifiers, X, y, steps)) in zip(axes[0], data.items(), strict=True):
     for name, look in looks.items():
-        scores = [
-            classifiers[name].score(as_input(name, shift(X, pixels)), y) for pixels in steps
-        ]
+        scores = [classifiers[name].score(as_input(name, shift(X, pixels)), y) for pixels in steps]
         ax.plot(steps, scores, label=name, **look)
         print(f"{source:6} {name:25} {np.round(scores, 2)}")
     ax.axhline(0.1, color="grey", linestyle=":", label="guessing")
