@@ -154,9 +154,9 @@ fig.suptitle("Namesakes draw one line: sknets' boundary runs inside scikit-learn
 plt.show()
 
 # %%
-# A straight line is what it is, whoever fits it: no better than guessing on the circles. The bumps
-# die out away from the points, so the last net is sure near what it has seen and undecided (white)
-# elsewhere, where an MLP is as sure as ever.
+# A straight line is what it is, whoever fits it: no better than guessing on the circles. Away from
+# the points the bumps die out and leave the last net to its intercepts. Around the moons it is then
+# undecided (white), where an MLP is as sure as ever; around the circles it goes by the outer class.
 #
 # How equal is equal?
 # -------------------
