@@ -14,7 +14,7 @@ and take the same parameters to the same boundaries.
 # A module of one's own
 # ---------------------
 #
-# The fourth net is a sum of bumps, :math:`\\sum_j a_j \\exp(-\\gamma_j \\|x - c_j\\|^2)` for each
+# The fourth net is a sum of bumps, :math:`\sum_j a_j \exp(-\gamma_j \|x - c_j\|^2)` for each
 # class, whose centres, widths and heights are all learnt. scikit-learn has no such net; its nearest
 # relative is a support vector machine with the RBF kernel, whose bumps sit on training points and
 # share one width.

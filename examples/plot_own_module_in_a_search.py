@@ -83,10 +83,11 @@ print(f"accuracy on the test set: {search.score(X_test, y_test):.3f}")
 # Depth, with and without skips
 # -----------------------------
 #
-# For each architecture the better of the two learning rates; a bar is the spread of the folds. With
-# torch's initial weights, a dense layer and a ReLU let through about :math:`1/\\sqrt 6` of a signal's
-# size. After sixteen of them all images look alike and no gradient finds its way back, so more
-# epochs would not help. Through a skip connection the signal passes whole.
+# For each architecture the better of the two learning rates; a bar is the spread of the folds.
+#
+# With torch's initial weights, a dense layer and a ReLU let through about :math:`1/\sqrt 6` of a
+# signal's size. After sixteen of them all images look alike and no gradient finds its way back, so
+# more epochs would not help. Through a skip connection the signal passes whole.
 
 
 def best_by_depth(skip):
