@@ -41,15 +41,13 @@ def make_recordings(n_samples, noise, rng):
     tones = np.sin(2 * np.pi * np.cumsum(pitches, axis=1)[y] + phases)
     tones *= np.sin(np.linspace(0, np.pi, EVENT)) ** 2  # it swells and dies away
     X = rng.normal(scale=noise, size=(n_samples, LENGTH))
-    np.put_along_axis(
-        X, places := starts[:, None] + np.arange(EVENT), tones + np.take_along_axis(X, places, 1), 1
-    )
+    X[np.arange(n_samples)[:, None], starts[:, None] + np.arange(EVENT)] += tones
     return X.astype(np.float32), y, starts
 
 
 rng = np.random.default_rng(0)
-X_train, y_train, _ = make_recordings(2000, 0.4, rng)
-X_test, y_test, starts_test = make_recordings(1000, 0.4, rng)
+X_train, y_train, _ = make_recordings(2000, 0.35, rng)
+X_test, y_test, starts_test = make_recordings(1000, 0.35, rng)
 shown = [np.flatnonzero(y_test == label)[0] for label in range(3)]
 
 
@@ -75,17 +73,18 @@ plt.show()
 #
 # A table of shape (n_samples, length) holds signals of one channel; no ``input_shape`` is needed.
 # Two convolutional layers: the first has eight kernels of 15 samples, the second combines what they
-# find. Its pooling window is as long as the signal, so each of its channels says how strongly it
-# was excited at its best moment, and the logits are a weighted sum of that.
+# find. Its pooling window is as long as the signal: each of its channels says how strongly it was
+# excited on average, at whatever time, and the logits are weighted sums of that.
 
 cnn = CNNClassifier(
     (8, 16),
     kernel_size=(15, 11),
+    pool=("max", "avg"),
     pool_size=(2, LENGTH),
     hidden_layer_sizes=(),
-    learning_rate_init=0.01,
+    learning_rate_init=0.02,
     max_iter=500,
-    tol=0.01,
+    tol=0.005,
     n_iter_no_change=5,
     random_state=0,
     device="cpu",
@@ -113,9 +112,10 @@ for name, accuracy in tones.items():
 kernels = cnn.module_.features.conv1.weight.detach()[:, 0].numpy()  # (8, 15)
 frequencies = np.fft.rfftfreq(256)
 spectra = np.abs(np.fft.rfft(kernels, 256))
+spectra /= spectra.max(axis=1, keepdims=True)
 order = np.argsort(frequencies[spectra.argmax(axis=1)])
 
-fig, axes = plt.subplots(2, 8, figsize=(9, 3.6), sharey="row", layout="constrained")
+fig, axes = plt.subplots(2, 8, figsize=(9, 3.6), sharex="row", sharey="row", layout="constrained")
 for (top, bottom), channel in zip(axes.T, order, strict=True):
     top.plot(kernels[channel], color="black", linewidth=1.5)
     top.axhline(0, color="grey", linewidth=0.6)
@@ -124,9 +124,9 @@ for (top, bottom), channel in zip(axes.T, order, strict=True):
     bottom.axvspan(0.05, 0.25, color="#E69F00", alpha=0.2, linewidth=0)
     top.set_title(f"channel {channel}", fontsize=9)
     top.set(xticks=[0, 14], xlim=(0, 14))
-    bottom.set(xticks=[0, 0.25, 0.5], xticklabels=["0", "¼", "½"], xlim=(0, 0.5), ylim=(0, None))
+    bottom.set(xticks=[0, 0.25, 0.5], xticklabels=["0", "¼", "½"], xlim=(0, 0.5), ylim=(0, 1.1))
 axes[0, 0].set_ylabel("weight")
-axes[1, 0].set_ylabel("spectrum")
+axes[1, 0].set_ylabel("amplitude\n(largest = 1)")
 fig.supxlabel("above: time (samples); below: frequency (cycles a sample)", fontsize=10)
 fig.suptitle("Eight learnt kernels: band-pass filters for the pitches of the tones (shaded)")
 plt.show()
@@ -135,8 +135,10 @@ plt.show()
 # Where the evidence is
 # ---------------------
 #
-# Without the last pooling the same weights give a logit for each moment: how much it speaks for
-# each kind. The net was trained on kinds alone, and yet it knows the place.
+# Without the last pooling the same weights give logits for each moment, and the net's logits are
+# their means over time (Zhou et al., "Learning deep features for discriminative localization",
+# 2016). So a curve says how much each moment speaks for a kind. The net was trained on kinds alone,
+# and yet it knows the place. Shown is the first recording of each kind that it gets right.
 
 
 def evidence(X):
@@ -152,20 +154,23 @@ def evidence(X):
 
 moments = np.arange(LENGTH // 2) * 2 + 0.5  # the first pooling halved the time axis
 speaks = evidence(X_test)
-fig, axes = plt.subplots(3, 1, figsize=(8, 4.8), sharex=True, sharey=True, layout="constrained")
+predicted = cnn.predict(X_test)
+shown = [np.flatnonzero((y_test == label) & (predicted == label))[0] for label in range(3)]
+fig, axes = plt.subplots(3, 1, figsize=(8, 5), sharex=True, sharey=True, layout="constrained")
 for ax, row in zip(axes, shown, strict=True):
     shade_event(ax, row)
     for kind, line, values in zip(KINDS, ("-", "--", ":"), speaks[row], strict=True):
         ax.plot(moments, values, line, color=COLOURS[kind], label=f"for {kind}")
     ax.set_ylabel(KINDS[y_test[row]])
     ax.margins(x=0)
-axes[0].legend(loc="upper right", ncols=3)
 axes[-1].set_xlabel("time (samples)")
 fig.supylabel("logit of a moment")
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 fig.suptitle("The evidence for a tone's kind peaks inside the tone (shaded)")
 plt.show()
 
-predicted = cnn.predict(X_test)
+difference = np.abs(speaks.mean(axis=-1) - cnn.decision_function(X_test)).max()
+print(f"largest difference of the means from the net's own logits: {difference:.0e}")
 peaks = moments[speaks[np.arange(len(X_test)), predicted].argmax(axis=1)]
 inside = (peaks >= starts_test) & (peaks < starts_test + EVENT)
 print(f"the strongest evidence lies inside the tone in {inside.mean():.1%} of the recordings")
