@@ -164,6 +164,9 @@ class CNNClassifier(BaseNetwork):
         Labels, sorted.
     module_ : torch.nn.Module
         The net, giving logits (n_samples, n_outputs) of a tensor that has the shape of X.
+        ``module_.features`` is a ``torch.nn.Sequential`` of the convolutional layers by name:
+        ``conv1``, ``norm1``, ``activation1``, ``pool1``, ``dropout1``, ``conv2``, …, those that
+        there are; ``module_.classifier`` has the dense layers.
     input_shape_ : tuple of int
         Shape of one sample as the convolutions see it: (channels, length) or (channels, height,
         width).

@@ -446,3 +446,18 @@ def test_mnist_in_five_epochs(mnist, settings):
     clf = CNNClassifier(**settings, batch_size=64, max_iter=5, random_state=0)
     clf.fit(X[:60_000], y[:60_000])
     assert clf.score(X[60_000:], y[60_000:]) >= 0.988
+
+
+def test_module_names_its_layers():
+    X, y = load_digits(return_X_y=True)
+    clf = CNNClassifier((4, 8), normalization="batch", pool=("max", None), conv_dropout=(0.1, 0))
+    clf.set_params(input_shape=(1, 8, 8), max_iter=1, device="cpu").fit(X[:100], y[:100])
+    assert [name for name, _ in clf.module_.features.named_children()] == [
+        *("conv1", "norm1", "activation1", "pool1", "dropout1"),
+        *("conv2", "norm2", "activation2"),
+    ]
+    values = torch.from_numpy(X[:3].reshape(3, 1, 8, 8))
+    with torch.no_grad():
+        module = clf.module_.eval()
+        logits = module.classifier(module.features(values).flatten(1))
+    np.testing.assert_allclose(logits, clf.decision_function(X[:3]), rtol=1e-6)
