@@ -27,5 +27,7 @@ if __name__ == "__main__":
     with LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster:
         search = search_on(Client(cluster), n_workers)
     stacks = sorted({place for row in search.vectorization_ for place in row})
-    print(f"{sum(len(row) for row in search.vectorization_)} nets in {len(stacks)} stacks: {stacks}")
+    print(
+        f"{sum(len(row) for row in search.vectorization_)} nets in {len(stacks)} stacks: {stacks}"
+    )
     print(f"best: {search.best_params_}, accuracy {search.best_score_:.3f}")
