@@ -1,7 +1,6 @@
 """scikit-learn's own checks of a search, over networks and linear models."""
 
 import pytest
-from scipy.stats import loguniform
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sknets import (
@@ -19,7 +18,7 @@ SEARCHES = [
     VectorizedGridSearchCV(_NET, {"alpha": [1e-4, 1e-2]}, **_SEARCH),
     VectorizedGridSearchCV(LogisticRegression(device="cpu"), {"C": [0.1, 1.0]}, **_SEARCH),
     VectorizedRandomizedSearchCV(
-        _NET, {"alpha": loguniform(1e-4, 1e-2)}, n_iter=2, random_state=0, **_SEARCH
+        _NET, {"alpha": [1e-4, 1e-3, 1e-2]}, n_iter=2, random_state=0, **_SEARCH
     ),
 ]
 
