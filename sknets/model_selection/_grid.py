@@ -24,22 +24,23 @@ class VectorizedGridSearchCV(DocumentedMixin, Vectorized, GridSearchCV):
     Parameters
     ----------
     estimator : estimator
-        An `MLPClassifier`, `LogisticRegression` or `Perceptron`, a `Pipeline` that ends in one, or
-        any other estimator.
+        A classifier of sknets, a `Pipeline` that ends in one, or any other estimator.
     param_grid : dict or list of dict
         Settings to try. Learning rates, penalties, momenta, Adam's constants, dropout rates, class
-        weights, seeds, tolerances and early stopping may differ inside a stack; hidden layers,
-        activation, batch size and solver make stacks of their own.
+        weights, seeds, tolerances and early stopping may differ inside a stack; layers, activation,
+        batch size and solver make stacks of their own, and so does the `module` of a
+        `NetClassifier`.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`.
     n_jobs : int, default=None
-        Processes for the fits that are not stacked.
+        Processes for the fits that are not stacked. With a backend that
+        :func:`joblib.parallel_config` has registered, its workers share the stacks too.
     refit : bool, str or callable, default=True
         As in `GridSearchCV`.
     cv : int, cross-validation generator or iterable, default=None
         As in `GridSearchCV`.
     verbose : int, default=0
-        As in `GridSearchCV`.
+        As in `GridSearchCV`; above 0, stacks tell of their epochs too.
     pre_dispatch : int or str, default="2*n_jobs"
         As in `GridSearchCV`; only for a search that cannot be stacked at all.
     error_score : "raise" or numeric, default=np.nan

@@ -21,8 +21,7 @@ class VectorizedRandomizedSearchCV(DocumentedMixin, Vectorized, RandomizedSearch
     Parameters
     ----------
     estimator : estimator
-        An `MLPClassifier`, `LogisticRegression` or `Perceptron`, a `Pipeline` that ends in one, or
-        any other estimator.
+        A classifier of sknets, a `Pipeline` that ends in one, or any other estimator.
     param_distributions : dict or list of dict
         Distributions or lists to sample settings from.
     n_iter : int, default=10
@@ -30,13 +29,14 @@ class VectorizedRandomizedSearchCV(DocumentedMixin, Vectorized, RandomizedSearch
     scoring : str, callable, list, tuple or dict, default=None
         As in `RandomizedSearchCV`.
     n_jobs : int, default=None
-        Processes for the fits that are not stacked.
+        Processes for the fits that are not stacked. With a backend that
+        :func:`joblib.parallel_config` has registered, its workers share the stacks too.
     refit : bool, str or callable, default=True
         As in `RandomizedSearchCV`.
     cv : int, cross-validation generator or iterable, default=None
         As in `RandomizedSearchCV`.
     verbose : int, default=0
-        As in `RandomizedSearchCV`.
+        As in `RandomizedSearchCV`; above 0, stacks tell of their epochs too.
     pre_dispatch : int or str, default="2*n_jobs"
         As in `RandomizedSearchCV`; only for a search that cannot be stacked at all.
     random_state : int, RandomState instance or None, default=None

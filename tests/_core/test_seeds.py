@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import nn
 
-from sknets._core import SeededRandom, make_generator, make_random_state
+from sknets._core import SeededRandom, SeededRandomOfEach, make_generator, make_random_state
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +154,37 @@ def test_threads_do_not_disturb_each_other():
         thread.join()
     for first, second in zip(alone, together, strict=True):
         assert_array_equal(torch.stack(first), torch.stack(second))
+
+
+@pytest.mark.parametrize("rates", [0.4, (0.1, 0.4, 0.6)])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x, rate: nn.functional.dropout(x, rate),
+        lambda x, rate: nn.functional.dropout2d(x, rate),
+        lambda x, rate: x + torch.rand_like(x) * torch.randn_like(x),
+    ],
+    ids=["dropout", "dropout2d", "rand_like"],
+)
+def test_each_net_draws_what_it_draws_alone(draw, rates):
+    x = torch.arange(3 * 2 * 4 * 5 * 5.0).view(3, 2, 4, 5, 5)
+    alone = []
+    for i in range(3):
+        with SeededRandom(generator(i)):
+            alone.append(draw(x[i], rates[i] if isinstance(rates, tuple) else rates))
+
+    def call(x, number):
+        with SeededRandomOfEach([generator(i) for i in range(3)], number):
+            return draw(x, rates)
+
+    together = torch.func.vmap(call)(x, torch.arange(3))
+    assert_array_equal(together, torch.stack(alone))
+
+
+def test_what_cannot_be_drawn_for_each_net_is_refused():
+    def call(x):
+        with SeededRandomOfEach([generator(), generator(1)], x):
+            return x + torch.rand(())
+
+    with pytest.raises(NotImplementedError, match="random numbers by rand"):
+        torch.func.vmap(call)(torch.ones(2))

@@ -121,3 +121,12 @@ def test_blocks_take_some_tens_of_megabytes():
     assert make_rows(wide, dtype=torch.float64, device=CPU).block_rows == 1
     rows = make_rows(X, dtype=torch.float32, device=CPU)
     assert 2**24 <= rows.block_rows * rows.n_features * 4 <= 2**26
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_move_to_another_device(kind, tmp_path):
+    rows = make_rows(KINDS[kind](tmp_path), dtype=torch.float64, device=CPU)
+    for moved in (rows.to(CPU), SubsetRows(rows, np.arange(7)).to(CPU)):
+        assert moved.dtype == torch.float64
+        assert_array_equal(moved.take(INDEX), rows.take(INDEX))
+        assert_array_equal(moved.slice(1, 4), rows.slice(1, 4))

@@ -1,5 +1,6 @@
 """What a search tells while it runs."""
 
+import joblib
 import pytest
 from sklearn.callback import ProgressBar
 from sklearn.datasets import load_iris
@@ -42,6 +43,18 @@ def test_a_bar_over_stacks_epochs_and_fits():
     assert bar.ended.index("epoch") < bar.ended.index("stack")
     for task in ("fit", "search", "stacks", "one by one", "scoring"):
         assert task in bar.ended
+
+
+def test_a_bar_over_stacks_in_other_processes():
+    bar = Recording()
+    search = VectorizedGridSearchCV(net(), {"alpha": [1e-4, 1.0]}, cv=3).set_callbacks(bar)
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        search.fit(*load_iris(return_X_y=True))
+    assert {place for row in search.vectorization_ for place in row} == {
+        "stack 1 of 3 nets",
+        "stack 2 of 3 nets",
+    }
+    assert bar.ended.count("stacks") == bar.ended.count("scoring") == 1
 
 
 def test_a_bar_gives_the_same_results():

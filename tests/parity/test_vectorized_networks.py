@@ -271,8 +271,26 @@ class Drawing(nn.Module):
         return self.linear(x * noise)
 
 
+class Counting(nn.Module):
+    """Keeps in a plain attribute what decides its later output."""
+
+    def __init__(self, n_features, n_classes):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_classes)
+        self.n_calls = 0
+
+    def forward(self, x):
+        self.n_calls += self.training
+        return self.linear(x) / (1 + self.n_calls)
+
+
 @pytest.mark.parametrize(
-    ("module", "reason"), [(Deciding, "vmap cannot run its module"), (Drawing, "rand")]
+    ("module", "reason"),
+    [
+        (Deciding, "vmap cannot run its module"),
+        (Drawing, "draws random numbers by rand"),
+        (Counting, "its forward sets the attribute 'n_calls'"),
+    ],
 )
 def test_a_module_that_cannot_be_mapped_runs_one_by_one(module, reason):
     X, y = load_iris(return_X_y=True)
