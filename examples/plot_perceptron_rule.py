@@ -54,9 +54,8 @@ for epoch in range(1, 21):
     if mistakes[-1][0] < epoch:
         break  # a whole pass without a mistake: from here on nothing changes
 
-print(
-    f"{len(X)} points, {len(mistakes)} mistakes, none in pass {epoch}: {clf.score(X, y):.0%} right"
-)
+print(f"{len(X)} points, {len(mistakes)} mistakes, none in pass {epoch}")
+print(f"accuracy on these points: {clf.score(X, y):.2f}")
 
 # %%
 # Each picture shows one mistake: ringed is the point that was on the wrong side of the dashed line,
@@ -110,9 +109,9 @@ plt.show()
 # b)`, as the intercept is one more weight.
 #
 # The bound says that the place of the origin matters. In centimetres, all flowers are far from it
-# on the same side: there :math:`R` is larger, and :math:`\gamma` smaller, as the line has to pass far
-# from the origin, which takes a large :math:`b`. So scaling the columns is not cosmetics. The bound
-# is for the worst order of the worst points; these here need far fewer mistakes.
+# on the same side: there :math:`R` is larger, and :math:`\gamma` smaller, as the line has to pass
+# far from the origin, which takes a large :math:`b`. So scaling the columns is not cosmetics. The
+# bound is for the worst order of the worst points; these here need far fewer mistakes.
 
 fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
 looks = {"centimetres": (ORANGE, "--", raw), "standardised": (BLUE, "-", X)}
@@ -154,8 +153,8 @@ plt.show()
 #
 # No line separates *versicolor* from *virginica*. Each pass makes mistakes, and each mistake moves
 # the line by a whole step, for ever: the line that you have is the one you happened to stop at.
-# (The rows come in a new order in each pass here, as in ``fit``: ``partial_fit`` would take the same
-# order each time if ``random_state`` were an integer.)
+# (The rows come in a new order in each pass here, as in ``fit``: with an integer for
+# ``random_state``, ``partial_fit`` would take the same order each time.)
 #
 # That is why :meth:`Perceptron.fit <sknets.linear_model.Perceptron.fit>` stops by ``tol``, when the
 # mean loss of a pass has not fallen for five passes.
@@ -167,7 +166,7 @@ X, y = load_pair(1, 2, [0, 1])
 X = scale(X)
 clf = Perceptron(random_state=np.random.RandomState(0), device="cpu")
 path, accuracy, mean_accuracy = [], [], []
-for epoch in range(100):
+for _ in range(100):
     clf.partial_fit(X, y, classes=[0, 1])
     path.append(np.append(clf.coef_[0], clf.intercept_))
     accuracy.append(clf.score(X, y))

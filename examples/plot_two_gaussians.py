@@ -150,9 +150,9 @@ losses = {
 # samples lie there, and ask which score :math:`s = w^T x + b` costs least on average: :math:`0.8\,
 # \ell(s) + 0.2\, \ell(-s)`. The logistic loss answers with the log-odds :math:`\log(0.8 / 0.2) =
 # 1.39`: put back into :math:`1 / (1 + e^{-s})` they give 0.8. The squared loss answers :math:`2
-# \cdot 0.8 - 1` and the exponential one half the log-odds: the probability can be had from them too,
-# by another formula. The hinge loss answers 1 for 0.8 and for 0.6 alike, the perceptron's answers 0:
-# which side, or not even that.
+# \cdot 0.8 - 1` and the exponential one half the log-odds: the probability can be had from them
+# too, by another formula. The hinge loss answers 1 for 0.8 and for 0.6 alike, the perceptron's
+# answers 0: which side, or not even that.
 
 margins = np.linspace(-3, 3, 60_001)
 share = 0.8
