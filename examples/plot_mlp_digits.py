@@ -1,7 +1,7 @@
 """
-========================================================
+=========================================================
 A multi-layer perceptron: layers, activations, and epochs
-========================================================
+=========================================================
 
 Handwritten digits of 8 by 8 pixels, and a network of dense layers. How many layers, of how many
 units? Which activation between them? When should training end? And what does the network still get
@@ -59,8 +59,8 @@ def fit(hidden_layer_sizes, activation="relu", n_epochs=40, random_state=0):
 #
 # ``hidden_layer_sizes`` lists the units of each hidden layer; an activation bends what comes out of
 # each. Of each kind three networks are trained that start from other random weights; in the picture
-# a mark is their mean and its bar their range. Too few units cannot tell the digits apart; more than
-# enough do no harm here.
+# a mark is their mean and its bar their range. Too few units cannot tell the digits apart; more
+# than enough do no harm here.
 
 layers = {
     "1 of 8": (8,),

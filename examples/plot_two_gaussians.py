@@ -179,6 +179,7 @@ left.set(
 right.set(
     title="Mean loss where 0.8 are class 1",
     xlabel="score $s = w^T x + b$ (dots: the best)",
+    ylabel="mean loss",
     xlim=(-3, 3),
     ylim=(-0.1, 3),
 )
