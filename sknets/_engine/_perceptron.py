@@ -218,7 +218,7 @@ class PerceptronLoop:
         penalised = coupling.shrinkage != 1.0
         for x, signs, steps in self._blocks(learning, order):
             powers = coupling.powers[: len(x) + 1]
-            margins = (coef @ x.T).cpu().numpy()
+            margins = _product(coef, x.T)
             norms = (coef * coef).sum(1).cpu().numpy()[:, None] if penalised else None
             if penalised:
                 margins *= powers[:-1]
@@ -229,7 +229,7 @@ class PerceptronLoop:
                 done.penalty += 0.5 * self.settings.alpha * (norms * powers[:-1] ** 2).sum(1)
             if not (margins <= 0).any():
                 continue
-            gram = (x @ x.T).cpu().numpy()
+            gram = _product(x, x.T)
             squared_rows = gram.diagonal().copy()
             found = correct_block(margins, signs, steps, coupling.from_gram(gram))
             done.loss -= found.margins.sum(1)
@@ -238,7 +238,7 @@ class PerceptronLoop:
                 products = coupling.products(found, signs, intercept)
                 gains = coupling.gained_squared_norms(found, products, squared_rows)
                 done.penalty += 0.5 * self.settings.alpha * gains
-            coef.addmm_(torch.from_numpy(coupling.carried(found.steps)).to(device), x)
+            _add_product_(coef, torch.from_numpy(coupling.carried(found.steps)).to(device), x)
             if coupling.intercept_step:
                 intercept = intercept + coupling.intercept_step * found.steps.sum(1)
         return coef, intercept, done, None
@@ -361,3 +361,17 @@ def _print_epoch(row: dict[str, Any]) -> None:
     if not np.isnan(row["validation_score"]):
         line += f", validation score = {row['validation_score']:.6f}"
     say(line)
+
+
+def _product(a: Tensor, b: Tensor) -> Array:
+    """Return the product of two matrices, on the CPU by NumPy's BLAS (see `_products`)."""
+    if a.device.type == "cpu":
+        return np.dot(a.numpy(), b.numpy())
+    return (a @ b).cpu().numpy()
+
+
+def _add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
+    if total.device.type == "cpu":
+        total += torch.from_numpy(np.dot(a.numpy(), b.numpy()))
+    else:
+        total.addmm_(a, b)
