@@ -23,8 +23,8 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
     Parameters
     ----------
     estimator : estimator
-        An `MLPClassifier`, `CNNClassifier` or `NetClassifier`, a `Pipeline` that ends in one, or
-        any other estimator.
+        An `MLPClassifier`, `CNNClassifier`, `NetClassifier`, `LogisticRegression` or
+        `Perceptron`, a `Pipeline` that ends in one, or any other estimator.
     param_grid : dict or list of dict
         Settings to try. Learning rates, penalties, momenta, Adam's constants, dropout rates, class
         weights, seeds, tolerances and early stopping may differ inside a stack; layers, activation,
@@ -80,6 +80,13 @@ class VectorizedGridSearchCV(Vectorized, GridSearchCV):
     See Also
     --------
     VectorizedRandomizedSearchCV : Samples settings.
+
+    Notes
+    -----
+    In float64 the predictions are those of a fit alone. Stacked solvers of `LogisticRegression`
+    take the steps that they take alone; over some dozens of iterations on features that are not
+    scaled, rounding grows to the size of `tol` (as it does when rows change places), and a row on
+    the border between two classes may be predicted otherwise.
 
     References
     ----------

@@ -20,8 +20,8 @@ class VectorizedRandomizedSearchCV(Vectorized, RandomizedSearchCV):
     Parameters
     ----------
     estimator : estimator
-        An `MLPClassifier`, `CNNClassifier` or `NetClassifier`, a `Pipeline` that ends in one, or
-        any other estimator.
+        An `MLPClassifier`, `CNNClassifier`, `NetClassifier`, `LogisticRegression` or
+        `Perceptron`, a `Pipeline` that ends in one, or any other estimator.
     param_distributions : dict or list of dict
         Distributions or lists to sample settings from.
     n_iter : int, default=10
@@ -70,6 +70,13 @@ class VectorizedRandomizedSearchCV(Vectorized, RandomizedSearchCV):
     See Also
     --------
     VectorizedGridSearchCV : Tries every setting of a grid.
+
+    Notes
+    -----
+    In float64 the predictions are those of a fit alone. Stacked solvers of `LogisticRegression`
+    take the steps that they take alone; over some dozens of iterations on features that are not
+    scaled, rounding grows to the size of `tol` (as it does when rows change places), and a row on
+    the border between two classes may be predicted otherwise.
 
     References
     ----------
