@@ -24,7 +24,8 @@ class VectorizedGridSearchCV(DocumentedMixin, Vectorized, GridSearchCV):
     Parameters
     ----------
     estimator : estimator
-        A classifier of sknets, a `Pipeline` that ends in one, or any other estimator.
+        An `MLPClassifier`, `CNNClassifier`, `NetClassifier`, `LogisticRegression` or
+        `Perceptron`, a `Pipeline` that ends in one, or any other estimator.
     param_grid : dict or list of dict
         Settings to try. Learning rates, penalties, momenta, Adam's constants, dropout rates, class
         weights, seeds, tolerances and early stopping may differ inside a stack; layers, activation,

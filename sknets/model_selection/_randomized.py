@@ -21,7 +21,8 @@ class VectorizedRandomizedSearchCV(DocumentedMixin, Vectorized, RandomizedSearch
     Parameters
     ----------
     estimator : estimator
-        A classifier of sknets, a `Pipeline` that ends in one, or any other estimator.
+        An `MLPClassifier`, `CNNClassifier`, `NetClassifier`, `LogisticRegression` or
+        `Perceptron`, a `Pipeline` that ends in one, or any other estimator.
     param_distributions : dict or list of dict
         Distributions or lists to sample settings from.
     n_iter : int, default=10
