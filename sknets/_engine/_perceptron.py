@@ -27,6 +27,7 @@ from sknets._engine._perceptron_task import (
     PerceptronTask,
 )
 from sknets._engine._perceptron_truncated import TruncatedRule, TruncatedWeights
+from sknets._engine._products import SMALL_PRODUCT
 from sknets._engine._progress import say
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -229,7 +230,7 @@ class PerceptronLoop:
                 done.penalty += 0.5 * self.settings.alpha * (norms * powers[:-1] ** 2).sum(1)
             if not (margins <= 0).any():
                 continue
-            gram = _product(x, x.T)
+            gram = _gram(x)
             squared_rows = gram.diagonal().copy()
             found = correct_block(margins, signs, steps, coupling.from_gram(gram))
             done.loss -= found.margins.sum(1)
@@ -368,6 +369,24 @@ def _product(a: Tensor, b: Tensor) -> Array:
     if a.device.type == "cpu":
         return np.dot(a.numpy(), b.numpy())
     return (a @ b).cpu().numpy()
+
+
+def _gram(x: Tensor) -> Array:
+    """Return the inner products (B, B) of rows with those behind them; others may be zero.
+
+    On the CPU a piece at a time, as large as BLAS multiplies without packing its factors.
+    """
+    if x.device.type != "cpu":
+        return _product(x, x.T)
+    rows = x.numpy()
+    n_rows, n_features = rows.shape
+    size = max(16, int((SMALL_PRODUCT / n_features) ** 0.5) // 16 * 16)
+    others = rows.copy()  # of equal factors NumPy makes a call that is slower for few rows
+    gram = np.zeros((n_rows, n_rows), rows.dtype)
+    for i in range(0, n_rows, size):
+        for j in range(i, n_rows, size):
+            gram[i : i + size, j : j + size] = np.dot(rows[i : i + size], others[j : j + size].T)
+    return gram
 
 
 def _add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:

@@ -17,6 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Multiply-adds of a product up to which OpenBLAS multiplies without packing its factors, which for
+# few rows or columns is twice as fast.
+SMALL_PRODUCT = 1e6
+
 Operand = Any  # an ndarray or a tensor, as the products want it
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sknets._core import limit_threads
 from sknets._data import Rows
+from sknets._engine._products import SMALL_PRODUCT
 
 _CACHE_BYTES = 2 << 20
 _DEVICE_BYTES = 1 << 30
@@ -57,11 +58,6 @@ class DenseBlock:
         return self._rows
 
 
-# Multiply-adds of a product up to which OpenBLAS multiplies without packing its factors, which for
-# a few outputs is twice as fast.
-_SMALL_PRODUCT = 1e6
-
-
 class ArrayBlock:
     """Rows on the CPU (b, F), multiplied by NumPy's BLAS a few at a time."""
 
@@ -87,7 +83,7 @@ class ArrayBlock:
             sums += np.dot(r[:, part], rows[part])
 
     def _parts(self, n_outputs: int) -> Iterator[slice]:
-        size = max(16, int(_SMALL_PRODUCT / (n_outputs * self._array.shape[1])))
+        size = max(16, int(SMALL_PRODUCT / (n_outputs * self._array.shape[1])))
         for start in range(0, len(self._array), size):
             yield slice(start, start + size)
 
