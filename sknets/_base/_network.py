@@ -52,6 +52,9 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         """Return what the engine runs on flat rows; the module itself if it takes them."""
         return module
 
+    def _lay_out(self, module: nn.Module, data: TrainingData) -> None:
+        """Choose how the module's values lie in memory, for the device and precision of `data`."""
+
     def _n_logits(self, module: nn.Module, codec: LabelCodec) -> int:
         """Return the number of logits that the module gives."""
         return codec.n_outputs
@@ -241,7 +244,9 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         else:
             module = self._build_module(data.rows.n_features, data.codec, random_state)
             progress = Progress()
-        return module.to(data.device, data.precision.dtype), progress
+        module = module.to(data.device, data.precision.dtype)
+        self._lay_out(module, data)
+        return module, progress
 
     # -- what a fit leaves -----------------------------------------------------------------------
 

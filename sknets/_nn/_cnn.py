@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sknets._nn._activations import get_activation
@@ -72,12 +73,17 @@ class CNN(nn.Module):
         ``dropout1``, ``conv2``, …
     classifier : MLP
         The dense layers.
+    memory_format : torch.memory_format
+        How images lie in memory between the layers. ``torch.channels_last``, for images only, is
+        what a CPU's convolutions and poolings in float32 and bfloat16 are quick at.
 
     Raises
     ------
     ValueError
         If a setting is out of range, or a layer shrinks to nothing; the error names the layer.
     """
+
+    memory_format: torch.memory_format
 
     def __init__(
         self,
@@ -102,6 +108,7 @@ class CNN(nn.Module):
         if channels not in ("first", "last"):
             raise ValueError(f'channels must be "first" or "last", got {channels!r}.')
         self.channels = channels
+        self.memory_format = torch.contiguous_format
         self.input_shape = check_input_shape(input_shape)
         plans = plan_convolutions(
             self.input_shape,
@@ -128,9 +135,20 @@ class CNN(nn.Module):
             x = x.reshape(x.shape[0], *sizes, n_channels).movedim(-1, 1)
         else:
             x = x.reshape(x.shape[0], *self.input_shape)
+        if self.memory_format == torch.channels_last:
+            x = _channels_last(x)
         # (B, C, L) or (B, C, H, W)
         x = self.features(x)  # (B, C', L') or (B, C', H', W')
         return self.classifier(x.flatten(1))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Return images (B, C, H, W) so laid out; strides tell which layout one channel has."""
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    x = x.contiguous()
+    height, width = x.shape[2:]
+    return x.as_strided(x.shape, (height * width, 1, width, 1))
 
 
 def _make_features(

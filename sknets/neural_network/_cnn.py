@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
+from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork, TrainingData
 from sknets._core import SeededRandom
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
@@ -342,6 +342,13 @@ class CNNClassifier(BaseNetwork):
         self.callbacks = callbacks
         self.device = device
         self.precision = precision
+
+    def _lay_out(self, module: nn.Module, data: TrainingData) -> None:
+        quick = data.device.type == "cpu" and data.precision.dtype == torch.float32
+        is_image = len(module.input_shape) == 3
+        module.memory_format = (
+            torch.channels_last if quick and is_image else torch.contiguous_format
+        )
 
     def _flatten(self, X: Any, *, reset: bool) -> Any:
         """Return X with one row a sample.

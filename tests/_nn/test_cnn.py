@@ -163,3 +163,29 @@ def test_channels_last_input(input_shape):
 def test_refuses_an_unknown_place_of_the_channels():
     with pytest.raises(ValueError, match='channels must be "first" or "last", got'):
         CNN((1, 8), 2, channels="middle")
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+@pytest.mark.parametrize("settings", [{}, {"kernel_size": 4}, {"pool": "avg", "stride": 2}])
+def test_the_memory_format_changes_no_value(n_channels, settings):
+    net = CNN((n_channels, 12, 12), 5, (4, 6), normalization="batch", **settings).double()
+    x = torch.rand(7, n_channels * 144, dtype=torch.float64)
+    values, gradients = {}, {}
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        net.memory_format = memory_format
+        net.zero_grad()
+        values[memory_format] = net(x)
+        values[memory_format].square().sum().backward()
+        gradients[memory_format] = [p.grad.clone() for p in net.parameters()]
+    torch.testing.assert_close(*values.values())
+    for one, other in zip(*gradients.values(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_images_reach_the_layers_channels_last():
+    net = CNN((1, 12, 12), 5, (4,))
+    net.memory_format = torch.channels_last
+    seen = []
+    net.features.pool1.register_forward_hook(lambda m, args, out: seen.append(args[0]))
+    net(torch.rand(3, 144))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
