@@ -17,7 +17,7 @@ from torch import nn
 from sknets._base._classifier import TrainingData
 from sknets._base._stacking import CannotStack, StackedFit, Stacker
 from sknets._base._training import Trained, make_loss_of, split_rows
-from sknets._core import is_out_of_memory, make_generator, make_random_state
+from sknets._core import Threads, is_out_of_memory, make_generator, make_random_state
 from sknets._data import SubsetRows
 from sknets._engine import (
     FlatParameters,
@@ -255,7 +255,19 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         make_step=make_step,
         solver=first.solver,
         batch_size=size,
-        n_threads=useful_threads(copied, data.rows.n_features, size * len(members)),
+        n_threads=_threads_of_a_stack(copied, data.rows.n_features, size, len(members)),
+    )
+
+
+def _threads_of_a_stack(
+    module: nn.Module, n_features: int, batch_size: int, n_nets: int
+) -> Threads:
+    """Return the threads of a stack: its kernels are as large as all nets together, its products
+    as small as those of one.
+    """
+    return Threads(
+        torch=useful_threads(module, n_features, n_nets * batch_size).torch,
+        blas=useful_threads(module, n_features, batch_size).blas,
     )
 
 

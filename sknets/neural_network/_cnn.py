@@ -344,11 +344,10 @@ class CNNClassifier(BaseNetwork):
         self.precision = precision
 
     def _lay_out(self, module: nn.Module, data: TrainingData) -> None:
-        quick = data.device.type == "cpu" and data.precision.dtype == torch.float32
-        is_image = len(module.input_shape) == 3
-        module.memory_format = (
-            torch.channels_last if quick and is_image else torch.contiguous_format
-        )
+        assert isinstance(module, CNN)
+        pays = data.device.type == "cpu" and data.precision.dtype == torch.float32
+        last = pays and len(module.input_shape) == 3
+        module.memory_format = torch.channels_last if last else torch.contiguous_format
 
     def _flatten(self, X: Any, *, reset: bool) -> Any:
         """Return X with one row a sample.
