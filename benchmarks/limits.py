@@ -5,62 +5,98 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from benchmarks.race import LIMIT, Contender
+from benchmarks.race import LIMIT, TORCH_LIMIT, Contender
 
 Step = Callable[[], None]
 
 
-def on_fewest_threads(run: Step, threads: int) -> list[Contender]:
-    """Return the limit at the thread count of the race, and on one thread; the faster one counts.
-
-    Small products are slower on many threads, and a limit that is too slow would flatter us.
-    """
-
-    def run_on_one() -> None:
-        torch.set_num_threads(1)
-        try:
-            run()
-        finally:
-            torch.set_num_threads(threads)
-
-    limits = [Contender(LIMIT, run)]
-    if threads > 1:
-        limits.append(Contender(f"{LIMIT}, one thread", run_on_one))
-    return limits
-
-
-def dense_epochs(
-    n: int, widths: Sequence[int], batch_size: int, epochs: int, dtype: torch.dtype
-) -> Step:
-    """Return the products of all epochs of a dense net, forward and backward.
+def dense_limits(
+    n: int,
+    widths: Sequence[int],
+    batch_size: int,
+    epochs: int,
+    dtype: torch.dtype,
+    threads: int,
+) -> list[Contender]:
+    """Return the products of all epochs of a dense net, by torch and by NumPy.
 
     `widths` goes from the features to the logits. The gradient by the features is not needed.
     """
     full, rest = divmod(n, batch_size)
-    weights = [torch.randn(a, b, dtype=dtype) / a for a, b in itertools.pairwise(widths)]
-    step = _dense_step(batch_size, weights)
-    last = _dense_step(rest, weights) if rest else None
 
-    def run() -> None:
-        for _ in range(epochs):
-            for _ in range(full):
-                step()
-            if last is not None:
-                last()
+    def epochs_of(make_step: Callable[[int, list[Tensor]], Step]) -> Step:
+        weights = [torch.randn(a, b, dtype=dtype) / a for a, b in itertools.pairwise(widths)]
+        step = make_step(batch_size, weights)
+        last = make_step(rest, weights) if rest else None
 
-    return run
+        def run() -> None:
+            for _ in range(epochs):
+                for _ in range(full):
+                    step()
+                if last is not None:
+                    last()
+
+        return run
+
+    return _of_libraries(epochs_of(_torch_step), epochs_of(_numpy_step), threads)
 
 
-def _dense_step(batch: int, weights: list[Tensor]) -> Step:
+def linear_limits(
+    X: Tensor, n_outputs: int, passes: int, threads: int, **how: Any
+) -> list[Contender]:
+    """Return `passes` times the two products of a loss and gradient over all rows of X."""
+    weight = torch.randn(X.shape[1], n_outputs, dtype=X.dtype)
+    residual = torch.empty(X.shape[0], n_outputs, dtype=X.dtype)
+    gradient = torch.empty_like(weight)
+    rows, w, r, g = (t.numpy() for t in (X, weight, residual, gradient))
+
+    def by_torch() -> None:
+        for _ in range(passes):
+            torch.mm(X, weight, out=residual)
+            torch.mm(X.T, residual, out=gradient)
+
+    def by_numpy() -> None:
+        for _ in range(passes):
+            np.dot(rows, w, out=r)
+            np.dot(rows.T, r, out=g)
+
+    return _of_libraries(by_torch, by_numpy, threads, **how)
+
+
+def _of_libraries(by_torch: Step, by_numpy: Step, threads: int, **how: Any) -> list[Contender]:
+    """Return runs of the limit by both libraries, at the thread count of the race and on one.
+
+    The fastest of them counts: a limit that is too slow would flatter us. Small products are slower
+    on many threads, and either library may know the processor better.
+    """
+
+    def on_one_thread(run: Step) -> Step:
+        def limited() -> None:
+            torch.set_num_threads(1)
+            try:
+                with threadpool_limits(1):
+                    run()
+            finally:
+                torch.set_num_threads(threads)
+
+        return limited
+
+    runs = {TORCH_LIMIT: by_torch, f"{LIMIT}, NumPy": by_numpy}
+    if threads > 1:
+        runs |= {f"{name}, one thread": on_one_thread(run) for name, run in runs.items()}
+    return [Contender(name, run, **how) for name, run in runs.items()]
+
+
+def _torch_step(batch: int, weights: list[Tensor]) -> Step:
     """Return the products of one step, with preallocated outputs."""
-    widths = [weights[0].shape[0], *(w.shape[1] for w in weights)]
-    outputs = [torch.randn(batch, w, dtype=weights[0].dtype) for w in widths]
-    deltas = [torch.randn_like(output) for output in outputs]
-    gradients = [torch.empty_like(w) for w in weights]
+    outputs, deltas, gradients = _memory(batch, weights)
 
     def step() -> None:
         for i, weight in enumerate(weights):
@@ -73,18 +109,28 @@ def _dense_step(batch: int, weights: list[Tensor]) -> Step:
     return step
 
 
-def linear_passes(X: Tensor, n_outputs: int, passes: int) -> Step:
-    """Return `passes` times the two products of a loss and gradient over all rows of X."""
-    weight = torch.randn(X.shape[1], n_outputs, dtype=X.dtype)
-    residual = torch.empty(X.shape[0], n_outputs, dtype=X.dtype)
-    gradient = torch.empty_like(weight)
+def _numpy_step(batch: int, weights: list[Tensor]) -> Step:
+    """Return the same by NumPy."""
+    outputs, deltas, gradients = ([t.numpy() for t in part] for part in _memory(batch, weights))
+    arrays = [weight.numpy() for weight in weights]
 
-    def run() -> None:
-        for _ in range(passes):
-            torch.mm(X, weight, out=residual)
-            torch.mm(X.T, residual, out=gradient)
+    def step() -> None:
+        for i, weight in enumerate(arrays):
+            np.dot(outputs[i], weight, out=outputs[i + 1])
+        for i in reversed(range(len(arrays))):
+            np.dot(outputs[i].T, deltas[i + 1], out=gradients[i])
+            if i:
+                np.dot(deltas[i + 1], arrays[i].T, out=deltas[i])
 
-    return run
+    return step
+
+
+def _memory(batch: int, weights: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Return memory for the outputs of all layers, the gradients by them, and by the weights."""
+    widths = [weights[0].shape[0], *(w.shape[1] for w in weights)]
+    outputs = [torch.randn(batch, w, dtype=weights[0].dtype) for w in widths]
+    deltas = [torch.randn_like(output) for output in outputs]
+    return outputs, deltas, [torch.empty_like(w) for w in weights]
 
 
 def convolution_epoch(module: nn.Module, batch: Tensor, n_batches: int, dtype: torch.dtype) -> Step:

@@ -15,9 +15,9 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from benchmarks.growth_picture import draw_growth
-from benchmarks.race import LIMIT, OURS, Outcome
+from benchmarks.race import LIMIT, OURS, TORCH_LIMIT, Outcome
 
-_COLUMNS = ("scikit-learn", "skorch", "tutorial loop", LIMIT)
+_COLUMNS = ("scikit-learn", "skorch", "tutorial loop", LIMIT, TORCH_LIMIT)
 _PACKAGES = ("sknets", "scikit-learn", "torch", "skorch", "numpy", "scipy", "pytest-benchmark")
 
 

@@ -12,7 +12,7 @@ import sklearn.neural_network
 import torch
 
 from benchmarks.data import classification
-from benchmarks.limits import dense_epochs
+from benchmarks.limits import dense_limits
 from benchmarks.race import OURS, Contender, Outcome, race
 from benchmarks.report import Curve, threads_text
 from sknets.linear_model import LogisticRegression, Perceptron
@@ -79,8 +79,9 @@ def _fits(X: np.ndarray, y: np.ndarray, hidden: int, epochs: int) -> dict[str, C
     ours = MLPClassifier(**settings, device="cpu")
     theirs = sklearn.neural_network.MLPClassifier(**settings)
     widths = (X.shape[1], hidden, 3)
+    limits = dense_limits(len(X), widths, _BATCH, epochs, torch.float32, threads=1)
     return {
         OURS: functools.partial(ours.fit, X, y),
         "scikit-learn": functools.partial(theirs.fit, X, y),
-        "limit": dense_epochs(len(X), widths, _BATCH, epochs, torch.float32),
+        **{limit.name: limit.run for limit in limits},
     }

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 import sknets.linear_model
 from benchmarks.data import classification, digits, mnist
-from benchmarks.limits import linear_passes
+from benchmarks.limits import linear_limits
 from benchmarks.race import LIMIT, OURS, Agreement, Contender
 
 
@@ -90,7 +90,7 @@ def test_perceptron_small(run_race, size, name, target):
     )
 
 
-def test_logistic_mnist(run_race, size):
+def test_logistic_mnist(run_race, size, threads):
     X, y = mnist(size(20_000, 1_000))
     X = X.astype(np.float64)
     pair = _pair("LogisticRegression", X, y, _objective(X, y), max_iter=size(100, 20))
@@ -99,10 +99,10 @@ def test_logistic_mnist(run_race, size):
         return min(fits[c.name].n_iter_.max() for c in pair) / passes
 
     passes = size(10, 2)
-    limit = linear_passes(torch.from_numpy(X), 10, passes)
+    limits = linear_limits(torch.from_numpy(X), 10, passes, threads, scale=evaluations)
     run_race(
         f"LogisticRegression lbfgs, MNIST {len(X)}×784, float64, same tol",
-        [*pair, Contender(LIMIT, limit, scale=evaluations)],
+        [*pair, *limits],
         rounds=3,
         agreement=Agreement("objective", rel=5e-3),
         targets={"scikit-learn": 2.5, LIMIT: 0.5},

@@ -14,7 +14,7 @@ import torch
 import sknets.neural_network
 from benchmarks.contenders import fit_skorch, fit_tutorial_loop, log_loss_of, make_mlp
 from benchmarks.data import adult, classification, digits
-from benchmarks.limits import dense_epochs, on_fewest_threads
+from benchmarks.limits import dense_limits
 from benchmarks.race import OURS, Agreement, Contender
 
 _BATCH = 200
@@ -80,13 +80,13 @@ def _sklearn(X: np.ndarray, y: np.ndarray, hidden: Sequence[int], epochs: int) -
 def test_digits(run_race, size, threads, hidden, targets):
     X, y = digits()
     epochs = size(30, 5)
-    limit = dense_epochs(len(X), (X.shape[1], *hidden, 10), _BATCH, epochs, torch.float32)
+    widths = (X.shape[1], *hidden, 10)
     run_race(
         f"MLP digits, hidden {hidden}, {epochs} epochs, float32",
         [
             *_entrants(X, y, hidden, epochs),
             _sklearn(X, y, hidden, epochs),
-            *on_fewest_threads(limit, threads),
+            *dense_limits(len(X), widths, _BATCH, epochs, torch.float32, threads),
         ],
         rounds=7,
         agreement=Agreement("training log loss", rel=0.25, abs=0.02),
@@ -98,13 +98,13 @@ def test_digits(run_race, size, threads, hidden, targets):
 def test_many_rows(run_race, size, threads, dtype):
     n, epochs = size(50_000, 2_000), 4
     X, y = classification(n, 20, 3, dtype)
-    limit = dense_epochs(n, (20, 100, 3), _BATCH, epochs, torch.from_numpy(X[:1]).dtype)
+    torch_dtype = torch.from_numpy(X[:1]).dtype
     run_race(
         f"MLP {n}×20, 3 classes, hidden (100,), {epochs} epochs, {np.dtype(dtype).name}",
         [
             *_entrants(X, y, (100,), epochs),
             _sklearn(X, y, (100,), epochs),
-            *on_fewest_threads(limit, threads),
+            *dense_limits(n, (20, 100, 3), _BATCH, epochs, torch_dtype, threads),
         ],
         rounds=5,
         agreement=Agreement("training log loss", rel=0.05),
