@@ -49,6 +49,8 @@ class NetworkStacker(Stacker):
             return f"solver={estimator.solver!r} does not train by mini-batches"
         if estimator.precision == "bf16":
             return 'precision="bf16" rounds otherwise in stacks'
+        if estimator.compile:
+            return "compile=True compiles one net at a time"
         return None
 
     def check_data(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> TrainingData:

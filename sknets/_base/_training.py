@@ -25,6 +25,7 @@ from sknets._engine import (
     Step,
     Training,
     Validation,
+    compiled,
     make_dense_step,
     train_lbfgs,
     useful_threads,
@@ -190,17 +191,24 @@ def make_step(
     alpha: float,
     generator: torch.Generator | None,
 ) -> tuple[Step, LogLoss]:
-    """Return the closed-form step where it covers the module, else autograd's; and the loss."""
+    """Return the closed-form step where it covers the module, else autograd's; and the loss.
+
+    What is compiled is differentiated by autograd.
+    """
     loss = make_loss_of(estimator, module, data.codec)
     engine_module = estimator._engine_module(module)
     autocast = data.precision.autocast
-    if autocast is None:
+    if estimator.compile:
+        engine_module = compiled(engine_module, data.device, draws=generator is not None)
+    elif autocast is None:
         dense = make_dense_step(engine_module, loss, flat, alpha=alpha, generator=generator)
         if dense is not None:
             return dense, loss
     step = AutogradStep(
         engine_module, loss, flat, alpha=alpha, generator=generator, autocast=autocast
     )
+    if estimator.compile:
+        step.name = "autograd, compiled"
     return step, loss
 
 

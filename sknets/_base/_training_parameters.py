@@ -39,6 +39,7 @@ TRAINING_CONSTRAINTS: dict[str, list] = {
     "class_weight": [dict, list, StrOptions({"balanced"}), None],
     "callbacks": ["array-like", None],
     **DEVICE_CONSTRAINTS,
+    "compile": ["boolean"],
 }
 """The part of ``_parameter_constraints`` that all networks share."""
 

@@ -1,6 +1,7 @@
 """The ways weights are fitted: by epochs, by full batches, by the perceptron's rule."""
 
 from sknets._engine._autograd import AutogradStep
+from sknets._engine._compile import compiled
 from sknets._engine._dense import DenseStep, make_dense_step
 from sknets._engine._dense_program import DenseLayer
 from sknets._engine._epochs import EpochLoop, Hooks, Training
@@ -49,6 +50,7 @@ __all__ = [
     "Training",
     "Validation",
     "blocks_of_rows",
+    "compiled",
     "dropout_rates",
     "logits_in_blocks",
     "make_dense_step",

@@ -157,6 +157,10 @@ class CNNClassifier(BaseNetwork):
     precision : {"auto", "float32", "float64", "bf16"}, default="auto"
         "auto" keeps X's float32 or float64 on the CPU and is float32 elsewhere; "bf16" is mixed
         precision.
+    compile : bool, default=False
+        Whether to train through :func:`torch.compile`, which needs a C++ compiler (Triton on a GPU)
+        and some seconds at first: for long fits of nets that are not small. The net must draw no
+        random numbers in training, so without dropout.
 
     Attributes
     ----------
@@ -302,6 +306,7 @@ class CNNClassifier(BaseNetwork):
         callbacks: Any = None,
         device: Any = "auto",
         precision: str = "auto",
+        compile: bool = False,
     ) -> None:
         self.conv_channels = conv_channels
         self.kernel_size = kernel_size
@@ -342,6 +347,7 @@ class CNNClassifier(BaseNetwork):
         self.callbacks = callbacks
         self.device = device
         self.precision = precision
+        self.compile = compile
 
     def _lay_out(self, module: nn.Module, data: TrainingData) -> None:
         assert isinstance(module, CNN)

@@ -99,6 +99,10 @@ class MLPClassifier(BaseNetwork):
     precision : {"auto", "float32", "float64", "bf16"}, default="auto"
         "auto" keeps X's float32 or float64 on the CPU and is float32 elsewhere; "bf16" is mixed
         precision.
+    compile : bool, default=False
+        Whether to train through :func:`torch.compile`, which needs a C++ compiler (Triton on a GPU)
+        and some seconds at first: for long fits of nets that are not small. The net must draw no
+        random numbers in training, so without dropout.
 
     Attributes
     ----------
@@ -208,6 +212,7 @@ class MLPClassifier(BaseNetwork):
         callbacks: Any = None,
         device: Any = "auto",
         precision: str = "auto",
+        compile: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -238,6 +243,7 @@ class MLPClassifier(BaseNetwork):
         self.callbacks = callbacks
         self.device = device
         self.precision = precision
+        self.compile = compile
 
     def _build_module(
         self, n_features: int, codec: LabelCodec, random_state: np.random.RandomState

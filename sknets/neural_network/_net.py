@@ -89,6 +89,10 @@ class NetClassifier(BaseNetwork):
     precision : {"auto", "float32", "float64", "bf16"}, default="auto"
         "auto" keeps X's float32 or float64 on the CPU and is float32 elsewhere; "bf16" is mixed
         precision.
+    compile : bool, default=False
+        Whether to train through :func:`torch.compile`, which needs a C++ compiler (Triton on a GPU)
+        and some seconds at first: for long fits of nets that are not small. The net must draw no
+        random numbers in training, so without dropout.
 
     Attributes
     ----------
@@ -177,6 +181,7 @@ class NetClassifier(BaseNetwork):
         callbacks: Any = None,
         device: Any = "auto",
         precision: str = "auto",
+        compile: bool = False,
     ) -> None:
         self.module = module
         self.solver = solver
@@ -204,6 +209,7 @@ class NetClassifier(BaseNetwork):
         self.callbacks = callbacks
         self.device = device
         self.precision = precision
+        self.compile = compile
 
     def _flatten(self, X: Any, *, reset: bool) -> Any:
         X = as_array_if_nested(X)
