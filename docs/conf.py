@@ -98,6 +98,7 @@ linkcheck_ignore = [DOCUMENTATION_URL]  # may not be published yet
 ELSEWHERE = {
     "sklearn": "https://scikit-learn.org/stable/modules/generated/{name}.html",
     "torch": "https://docs.pytorch.org/docs/stable/generated/{name}.html",
+    "joblib": "https://joblib.readthedocs.io/en/stable/generated/{name}.html",
     "functools": "https://docs.python.org/3/library/functools.html#{name}",
 }
 

@@ -22,10 +22,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 from torch import nn
 
-from sknets import NetClassifier
+from sknets import NetClassifier, VectorizedGridSearchCV
 
 
 class Block(nn.Module):
@@ -61,6 +61,8 @@ class DeepNet(nn.Module):
 # ``fit`` calls ``module`` with the number of features and the number of classes. All else that the
 # class wants is set with :func:`functools.partial`, one for each architecture. ``tol`` and
 # ``n_iter_no_change`` end a training that no longer gets anywhere.
+# :class:`~sknets.model_selection.VectorizedGridSearchCV` trains the nets of one architecture
+# together: two learning rates on three folds are a stack of six.
 
 depths = [1, 2, 4, 8, 16, 32]
 grid = {
@@ -72,10 +74,11 @@ net = NetClassifier(DeepNet, tol=0.01, n_iter_no_change=5, random_state=0, devic
 X, y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
-search = GridSearchCV(net, grid, cv=3).fit(X_train, y_train)
+search = VectorizedGridSearchCV(net, grid, cv=3).fit(X_train, y_train)
 
 best = search.best_params_["module"].keywords
 print(f"{len(search.cv_results_['params'])} settings, 3 folds")
+print(f"where the first setting ran: {search.vectorization_[0][0]}")
 print(f"best: {best}, learning rate {search.best_params_['learning_rate_init']}")
 print(f"accuracy on the test set: {search.score(X_test, y_test):.3f}")
 

@@ -162,7 +162,7 @@ def _key(candidate: dict) -> Any:
     key = tuple((name, type(value), value) for name, value in sorted(candidate.items()))
     if all(isinstance(value, _PLAIN) and value == value for _, _, value in key):
         return key
-    return joblib.hash(candidate)
+    return tuple((name, value_key(value)) for name, _, value in key)
 
 
 def _has_plain_settings(estimator: Any) -> bool:
