@@ -227,6 +227,7 @@ for place, (name, (colour, hatch)) in enumerate(bars.items()):
 ax.set(
     xticks=range(len(scores)),
     xticklabels=list(scores),
+    xlabel="recordings",
     ylabel="accuracy on the test recordings",
     ylim=(0, 1.1),
     title="A CNN pays where the event may come at any time",

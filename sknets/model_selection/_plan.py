@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
@@ -20,6 +19,7 @@ from sknets.model_selection._last_step import last_step, weight_name
 from sknets.model_selection._preparation import prepare_stacks
 from sknets.model_selection._progress import SearchProgress
 from sknets.model_selection._stack_tasks import Workers, run_stacks
+from sknets.neural_network._net import value_key
 
 # Settings of these types cannot change.
 _PLAIN = (str, bytes, bool, int, float, np.number, np.bool_, type(None))

@@ -15,8 +15,14 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 from sklearn.tree import DecisionTreeClassifier
+from torch import nn
 
-from sknets import MLPClassifier, VectorizedGridSearchCV, VectorizedRandomizedSearchCV
+from sknets import (
+    MLPClassifier,
+    NetClassifier,
+    VectorizedGridSearchCV,
+    VectorizedRandomizedSearchCV,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -196,3 +202,21 @@ def test_progress_bar(data):
 def test_verbose_speaks_as_scikit_learn_does(data, capsys):
     VectorizedGridSearchCV(net(), GRID, cv=3, verbose=1).fit(*data)
     assert "Fitting 3 folds for each of 2 candidates, totalling 6 fits" in capsys.readouterr().out
+
+
+def test_settings_that_cannot_be_pickled(data):
+    class Narrow(nn.Sequential):
+        def __init__(self, n_features, n_classes):
+            super().__init__(nn.Linear(n_features, 4), nn.ReLU(), nn.Linear(4, n_classes))
+
+    class Wide(nn.Sequential):
+        def __init__(self, n_features, n_classes):
+            super().__init__(nn.Linear(n_features, 9), nn.ReLU(), nn.Linear(9, n_classes))
+
+    net = NetClassifier(Narrow, random_state=0, max_iter=4, device="cpu")
+    grid = {"module": [Narrow, Wide]}
+    ours = VectorizedGridSearchCV(net, grid, cv=3).fit(*data)
+    theirs = GridSearchCV(net, grid, cv=3).fit(*data)
+    np.testing.assert_allclose(
+        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"]
+    )
