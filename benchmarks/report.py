@@ -159,8 +159,8 @@ def _races(rows: Iterable[RaceRow]) -> str:
         body.append([row.workload, f"{1e3 * row.outcome.median(OURS):.3g}", *cells])
     note = (
         "A contender's median time over ours, and in brackets what it should be at least; **bold** "
-        "where it is less. The share of the limit is the time of the bare products over ours: by the "
-        "fastest library, and by torch's own."
+        "where it is less. The share of the limit is the time of the bare products over ours: by "
+        "the fastest library, and by torch's own."
     )
     return f"{note}\n\n{_table(header, body)}"
 
