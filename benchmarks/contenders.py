@@ -16,6 +16,20 @@ from torch.utils.data import DataLoader, TensorDataset
 
 ModuleFactory = Callable[[], nn.Module]
 
+BATCH_SIZE = 200  # of the dense nets
+
+
+def exact_epochs(hidden: Sequence[int], epochs: int) -> dict[str, Any]:
+    """Return the parameters of an MLPClassifier that trains for exactly so many epochs."""
+    return {
+        "hidden_layer_sizes": hidden,
+        "batch_size": BATCH_SIZE,
+        "max_iter": epochs,
+        "tol": 0.0,
+        "n_iter_no_change": epochs + 1,
+        "random_state": 0,
+    }
+
 
 def make_mlp(
     n_features: int,

@@ -31,10 +31,13 @@ def dense_limits(
     """
     full, rest = divmod(n, batch_size)
 
-    def epochs_of(make_step: Callable[[int, list[Tensor]], Step]) -> Step:
-        weights = [torch.randn(a, b, dtype=dtype) / a for a, b in itertools.pairwise(widths)]
-        step = make_step(batch_size, weights)
-        last = make_step(rest, weights) if rest else None
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=dtype) / shape[0]
+
+    def epochs_of(multiply: Callable[..., Any], like: Callable[..., Any]) -> Step:
+        weights = [like(a, b) for a, b in itertools.pairwise(widths)]
+        step = _dense_step(multiply, batch_size, weights, like)
+        last = _dense_step(multiply, rest, weights, like) if rest else None
 
         def run() -> None:
             for _ in range(epochs):
@@ -45,7 +48,9 @@ def dense_limits(
 
         return run
 
-    return _of_libraries(epochs_of(_torch_step), epochs_of(_numpy_step), threads)
+    by_torch = epochs_of(torch.mm, random)
+    by_numpy = epochs_of(np.dot, lambda *shape: random(*shape).numpy())
+    return _of_libraries(by_torch, by_numpy, threads)
 
 
 def linear_limits(
@@ -54,19 +59,18 @@ def linear_limits(
     """Return `passes` times the two products of a loss and gradient over all rows of X."""
     weight = torch.randn(X.shape[1], n_outputs, dtype=X.dtype)
     residual = torch.empty(X.shape[0], n_outputs, dtype=X.dtype)
-    gradient = torch.empty_like(weight)
-    rows, w, r, g = (t.numpy() for t in (X, weight, residual, gradient))
+    memory = (X, weight, residual, torch.empty_like(weight))
 
-    def by_torch() -> None:
-        for _ in range(passes):
-            torch.mm(X, weight, out=residual)
-            torch.mm(X.T, residual, out=gradient)
+    def passes_of(multiply: Callable[..., Any], rows: Any, w: Any, r: Any, grad: Any) -> Step:
+        def run() -> None:
+            for _ in range(passes):
+                multiply(rows, w, out=r)
+                multiply(rows.T, r, out=grad)
 
-    def by_numpy() -> None:
-        for _ in range(passes):
-            np.dot(rows, w, out=r)
-            np.dot(rows.T, r, out=g)
+        return run
 
+    by_torch = passes_of(torch.mm, *memory)
+    by_numpy = passes_of(np.dot, *(tensor.numpy() for tensor in memory))
     return _of_libraries(by_torch, by_numpy, threads, **how)
 
 
@@ -94,43 +98,22 @@ def _of_libraries(by_torch: Step, by_numpy: Step, threads: int, **how: Any) -> l
     return [Contender(name, run, **how) for name, run in runs.items()]
 
 
-def _torch_step(batch: int, weights: list[Tensor]) -> Step:
-    """Return the products of one step, with preallocated outputs."""
-    outputs, deltas, gradients = _memory(batch, weights)
+def _dense_step(multiply: Callable[..., Any], batch: int, weights: list[Any], like: Any) -> Step:
+    """Return the products of one step into memory that is there; `like` makes some of a shape."""
+    widths = [weights[0].shape[0], *(w.shape[1] for w in weights)]
+    outputs = [like(batch, width) for width in widths]
+    deltas = [like(batch, width) for width in widths]
+    gradients = [like(*weight.shape) for weight in weights]
 
     def step() -> None:
         for i, weight in enumerate(weights):
-            torch.mm(outputs[i], weight, out=outputs[i + 1])
+            multiply(outputs[i], weight, out=outputs[i + 1])
         for i in reversed(range(len(weights))):
-            torch.mm(outputs[i].T, deltas[i + 1], out=gradients[i])
+            multiply(outputs[i].T, deltas[i + 1], out=gradients[i])
             if i:
-                torch.mm(deltas[i + 1], weights[i].T, out=deltas[i])
+                multiply(deltas[i + 1], weights[i].T, out=deltas[i])
 
     return step
-
-
-def _numpy_step(batch: int, weights: list[Tensor]) -> Step:
-    """Return the same by NumPy."""
-    outputs, deltas, gradients = ([t.numpy() for t in part] for part in _memory(batch, weights))
-    arrays = [weight.numpy() for weight in weights]
-
-    def step() -> None:
-        for i, weight in enumerate(arrays):
-            np.dot(outputs[i], weight, out=outputs[i + 1])
-        for i in reversed(range(len(arrays))):
-            np.dot(outputs[i].T, deltas[i + 1], out=gradients[i])
-            if i:
-                np.dot(deltas[i + 1], arrays[i].T, out=deltas[i])
-
-    return step
-
-
-def _memory(batch: int, weights: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Return memory for the outputs of all layers, the gradients by them, and by the weights."""
-    widths = [weights[0].shape[0], *(w.shape[1] for w in weights)]
-    outputs = [torch.randn(batch, w, dtype=weights[0].dtype) for w in widths]
-    deltas = [torch.randn_like(output) for output in outputs]
-    return outputs, deltas, [torch.empty_like(w) for w in weights]
 
 
 def convolution_epoch(module: nn.Module, batch: Tensor, n_batches: int, dtype: torch.dtype) -> Step:

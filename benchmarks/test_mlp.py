@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +11,19 @@ import sklearn.neural_network
 import torch
 
 import sknets.neural_network
-from benchmarks.contenders import fit_skorch, fit_tutorial_loop, log_loss_of, make_mlp
+from benchmarks.contenders import (
+    BATCH_SIZE,
+    exact_epochs,
+    fit_skorch,
+    fit_tutorial_loop,
+    log_loss_of,
+    make_mlp,
+)
 from benchmarks.data import adult, classification, digits
 from benchmarks.limits import dense_limits
 from benchmarks.race import OURS, Agreement, Contender
 
-_BATCH = 200
+_BATCH = BATCH_SIZE
 
 
 def _entrants(
@@ -36,7 +42,7 @@ def _entrants(
         batch_norm=batch_norm,
     )
     ours = sknets.neural_network.MLPClassifier(
-        **_training(hidden, epochs),
+        **exact_epochs(hidden, epochs),
         dropout=dropout,
         normalization="batch" if batch_norm else None,
         device="cpu",
@@ -51,20 +57,8 @@ def _entrants(
     ]
 
 
-def _training(hidden: Sequence[int], epochs: int) -> dict[str, Any]:
-    """Return the parameters of a fit of exactly so many epochs."""
-    return {
-        "hidden_layer_sizes": hidden,
-        "batch_size": _BATCH,
-        "max_iter": epochs,
-        "tol": 0.0,
-        "n_iter_no_change": epochs + 1,
-        "random_state": 0,
-    }
-
-
 def _sklearn(X: np.ndarray, y: np.ndarray, hidden: Sequence[int], epochs: int) -> Contender:
-    theirs = sklearn.neural_network.MLPClassifier(**_training(hidden, epochs))
+    theirs = sklearn.neural_network.MLPClassifier(**exact_epochs(hidden, epochs))
     return Contender("scikit-learn", lambda: theirs.fit(X, y), log_loss_of(X, y))
 
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier  # noqa: TID251 - a contender
 from torch import nn
 
-from benchmarks.contenders import make_mlp
+from benchmarks.contenders import BATCH_SIZE, exact_epochs, make_mlp
 from benchmarks.data import digits, mnist, table
 from benchmarks.race import OURS, Agreement, Contender, race
 from benchmarks.report import Curve, threads_text
@@ -26,7 +26,7 @@ from sknets.linear_model import LogisticRegression, Perceptron
 from sknets.model_selection import VectorizedGridSearchCV, VectorizedRandomizedSearchCV
 from sknets.neural_network import MLPClassifier
 
-_BATCH = 200
+_BATCH = BATCH_SIZE
 
 
 def _mean_score(search: Any) -> float:
@@ -36,18 +36,6 @@ def _mean_score(search: Any) -> float:
 
 def _contender(name: str, search: Any, X: np.ndarray, y: np.ndarray) -> Contender:
     return Contender(name, lambda: clone(search).fit(X, y), _mean_score)
-
-
-def _training(hidden: tuple[int, ...], epochs: int) -> dict[str, Any]:
-    """Return the parameters of a fit of exactly so many epochs."""
-    return {
-        "hidden_layer_sizes": hidden,
-        "batch_size": _BATCH,
-        "max_iter": epochs,
-        "tol": 0.0,
-        "n_iter_no_change": epochs + 1,
-        "random_state": 0,
-    }
 
 
 def _skorch(X: np.ndarray, y: np.ndarray, hidden: tuple[int, ...], epochs: int) -> Any:
@@ -83,7 +71,7 @@ def test_search_mlp(run_race, size, hidden, targets):
     net = _skorch(X, y, hidden, epochs)
     # scikit-learn divides its penalty by the rows of a batch.
     skorch_grid = {"lr": rates, "optimizer__weight_decay": [alpha / _BATCH for alpha in alphas]}
-    training = _training(hidden, epochs)
+    training = exact_epochs(hidden, epochs)
     ours = VectorizedGridSearchCV(MLPClassifier(**training, device="cpu"), grid, cv=folds)
     theirs = GridSearchCV(
         sklearn.neural_network.MLPClassifier(**training), grid, cv=folds, n_jobs=2
@@ -146,7 +134,7 @@ def test_search_randomized(run_race, size):
     X, y = table("satimage")
     n_candidates, epochs = size((200, 10), (4, 1))
     settings = {"learning_rate_init": loguniform(1e-4, 1e-1), "alpha": loguniform(1e-6, 1e-1)}
-    training = _training((50,), epochs)
+    training = exact_epochs((50,), epochs)
     given = {"n_iter": n_candidates, "cv": 3, "random_state": 0}
     ours = VectorizedRandomizedSearchCV(MLPClassifier(**training, device="cpu"), settings, **given)
     theirs = RandomizedSearchCV(
@@ -171,7 +159,7 @@ def test_cost_a_net(benchmark, results, size, threads):
     names = {f"hidden {hidden}": hidden for hidden in [(100,), (64, 32, 16)]}
     contenders = []
     for name, hidden in names.items():
-        net = MLPClassifier(**_training(hidden, epochs), device="cpu")
+        net = MLPClassifier(**exact_epochs(hidden, epochs), device="cpu")
         for n in sizes:
             grid = {"learning_rate_init": np.geomspace(1e-4, 1e-2, n)}
             search = VectorizedGridSearchCV(net, grid, cv=fold, refit=False)

@@ -233,7 +233,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
     first, data = fits[0].estimator, fits[0].data
     try:
         copied = copy.deepcopy(module)
-    except Exception as error:
+    except Exception as error:  # the copying is the module's own code
         raise CannotStack(f"its module cannot be copied: {error}") from error
     template = FlatParameters(first._engine_module(copied))
     loss = make_loss_of(first, copied, data.codec)

@@ -225,7 +225,7 @@ def run_stack(
             for fit in fits[start:]:
                 fit.where = str(reason)
             return stacks
-        except Exception as error:
+        except Exception as error:  # torch has several classes for a lack of memory
             if not is_out_of_memory(error):
                 raise
             if len(stack) > 1:

@@ -124,7 +124,7 @@ class StackedModuleStep:
                 which = torch.tensor([m == n for m in self.n_real], device=x.device).nonzero()[:, 0]
                 part = None if weight is None else weight[which]
                 self._run(which, n, x[which], goal[which], part)
-        except Exception as error:
+        except Exception as error:  # the forward pass is the user's own code
             if is_out_of_memory(error):
                 raise
             raise ModuleNotMapped(str(error)) from error

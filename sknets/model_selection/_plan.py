@@ -192,7 +192,7 @@ def _fit_alone(
             context.call_on_fit_task_begin(estimator=estimator)
         try:
             estimator.fit(X, y, **given)
-        except Exception as raised:
+        except Exception as raised:  # becomes error_score, or is raised, as scikit-learn does
             error = raised
     if context is not None:
         context.call_on_fit_task_end(estimator=estimator)

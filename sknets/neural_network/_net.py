@@ -330,5 +330,5 @@ def value_key(value: Any) -> Hashable:
         return id(value)
     try:
         return joblib.hash(value)
-    except Exception:
+    except Exception:  # pickling is the value's own code
         return id(value)
