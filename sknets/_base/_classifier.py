@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sknets._core import Precision, resolve_device, resolve_precision
 from sknets._core._documentation import DocumentedMixin
-from sknets._core._sklearn import StrOptions
+from sknets._core._sklearn import ParameterNamesMixin, StrOptions
 from sknets._data import (
     LabelCodec,
     Namespace,
@@ -85,7 +85,9 @@ class TrainingData:
         )
 
 
-class BaseClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class BaseClassifier(
+    ParameterNamesMixin, DocumentedMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator
+):
     """Base of all classifiers.
 
     A child has the parameters ``device`` and ``precision``, calls `_check_training_data` inside

@@ -21,11 +21,29 @@ from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import _check_y as check_y
 from sklearn.utils.validation import _num_samples as num_samples
 
+
+class ParameterNamesMixin:
+    """Reads the names of an estimator's parameters from its constructor once a class.
+
+    Every fit and every clone asks for them, and to read a signature takes as long as five training
+    steps of a small net.
+    """
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        names = cls.__dict__.get("_parameter_names")
+        if names is None:
+            names = tuple(super()._get_param_names())  # type: ignore[misc]
+            cls._parameter_names = names  # type: ignore[attr-defined]
+        return list(names)
+
+
 __all__ = [
     "BaseSearchCV",
     "Hidden",
     "Interval",
     "Options",
+    "ParameterNamesMixin",
     "StrOptions",
     "check_partial_fit_first_call",
     "check_sample_weight_shape",

@@ -12,12 +12,16 @@ from sknets._data._rows import Rows
 
 Encode = Callable[[Tensor], tuple[Tensor, ...]]
 
+# x, target, weight of one mini-batch.
+Batch = tuple[Tensor, tuple[Tensor, ...], Tensor | None]
+
 
 class Batches:
     """Mini-batches of rows, targets and weights.
 
-    Shuffled rows are gathered some 32 MB at a time, or once an epoch when there are fewer, and
-    split into views, so that a batch costs no copy of its own.
+    Shuffled rows are gathered some 32 MB at a time, or once an epoch when there are fewer, into
+    memory that every block uses again. So a batch costs no copy of its own, and its views are made
+    once a fit; they hold what they show until the next block is gathered.
 
     Parameters
     ----------
@@ -49,18 +53,16 @@ class Batches:
         self.random_state = random_state
         self._order = np.arange(rows.n)
         self._block = max(1, rows.block_rows // batch_size) * batch_size
+        n_whole, rest = divmod(rows.n, batch_size)
+        self.sizes = [batch_size] * n_whole + [rest] * (rest > 0)
+        """Rows of each batch."""
+        self._memory: _Memory | None = None
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
-        return -(-self.rows.n // self.batch_size)
+        return len(self.sizes)
 
-    @property
-    def sizes(self) -> list[int]:
-        """Rows of each batch."""
-        n_whole, rest = divmod(self.rows.n, self.batch_size)
-        return [self.batch_size] * n_whole + [rest] * (rest > 0)
-
-    def epoch(self, encode: Encode) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Tensor | None]]:
+    def epoch(self, encode: Encode) -> Iterator[Batch]:
         """Yield (x, target, weight) of every batch of one epoch.
 
         `encode` turns a block of targets into the tensors that a step wants; their last axis is
@@ -73,18 +75,75 @@ class Batches:
             self._order = self._order[order]
         for start in range(0, self.rows.n, self._block):
             stop = min(start + self._block, self.rows.n)
-            x, target, weight = self._gather(start, stop)
-            size = self.batch_size
-            encoded = zip(*(t.split(size, dim=-1) for t in encode(target)), strict=True)
-            weights = [None] * -(-(stop - start) // size) if weight is None else weight.split(size)
-            yield from zip(x.split(size), encoded, weights, strict=True)
+            if self.random_state is None:
+                x = self.rows.slice(start, stop)
+                weight = None if self.weight is None else self.weight[start:stop]
+                encoded = encode(self.target[start:stop])
+                yield from _split(x, encoded, weight, self.batch_size)
+            else:
+                yield from self._gather(start, stop, encode)
 
-    def _gather(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        if self.random_state is None:
-            weight = None if self.weight is None else self.weight[start:stop]
-            return self.rows.slice(start, stop), self.target[start:stop], weight
+    def _gather(self, start: int, stop: int, encode: Encode) -> list[Batch]:
         index = torch.from_numpy(self._order[start:stop])
-        x = self.rows.take(index)
-        index = index.to(self.target.device)
-        weight = None if self.weight is None else self.weight.index_select(0, index)
-        return x, self.target.index_select(0, index), weight
+        there = index.to(self.target.device)
+        encoded = encode(self.target.index_select(0, there))
+        if self._memory is None:
+            self._memory = _Memory(
+                self.rows, encoded, self.weight, min(self._block, self.rows.n), self.batch_size
+            )
+        block = self._memory.block(stop - start)
+        self.rows.take(index, out=block.x)
+        for kept, new in zip(block.target, encoded, strict=True):
+            kept.copy_(new)
+        if self.weight is not None:
+            torch.index_select(self.weight, 0, there, out=block.weight)
+        return block.batches
+
+
+class _Block:
+    """A block's memory, and its mini-batches as views."""
+
+    def __init__(
+        self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None, batch_size: int
+    ) -> None:
+        self.x, self.target, self.weight = x, target, weight
+        self.batches = list(_split(x, target, weight, batch_size))
+
+
+class _Memory:
+    """Room for the gathered rows of one block at a time; the last one may be shorter."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        encoded: tuple[Tensor, ...],
+        weight: Tensor | None,
+        n_rows: int,
+        batch_size: int,
+    ) -> None:
+        self._batch_size = batch_size
+        self._x = torch.empty(n_rows, rows.n_features, dtype=rows.dtype, device=rows.device)
+        self._target = tuple(t.new_empty((*t.shape[:-1], n_rows)) for t in encoded)
+        self._weight = None if weight is None else weight.new_empty(n_rows)
+        self._blocks: dict[int, _Block] = {}
+
+    def block(self, n_rows: int) -> _Block:
+        """Return the memory of a block of so many rows."""
+        block = self._blocks.get(n_rows)
+        if block is None:
+            block = self._blocks[n_rows] = _Block(
+                self._x[:n_rows],
+                tuple(t[..., :n_rows] for t in self._target),
+                None if self._weight is None else self._weight[:n_rows],
+                self._batch_size,
+            )
+        return block
+
+
+def _split(
+    x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None, size: int
+) -> Iterator[Batch]:
+    parts = x.split(size)
+    targets = zip(*(t.split(size, dim=-1) for t in target), strict=True)
+    weights = [None] * len(parts) if weight is None else weight.split(size)
+    yield from zip(parts, targets, weights, strict=True)

@@ -26,7 +26,9 @@ def check_features(estimator: Any, X: Any, *, reset: bool) -> Any:
         If X is not 2-D, is empty, has NaN, infinite or complex values, or features that differ
         from those of ``fit``.
     """
-    if not reset and _is_plain(estimator, X):
+    if _is_plain(X):
+        if reset or not _has_features_of_fit(estimator, X):
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
         return X
     if isinstance(X, torch.Tensor):
         _check_tensor(estimator, X)
@@ -44,22 +46,25 @@ def check_features(estimator: Any, X: Any, *, reset: bool) -> Any:
     return X
 
 
-def _is_plain(estimator: Any, X: Any) -> bool:
-    """Whether X is so evidently right that there is nothing to say about it.
+def _is_plain(X: Any) -> bool:
+    """Whether X is so evidently right that there is nothing to say about its numbers.
 
     scikit-learn's check of one row costs as much as the prediction of a hundred.
     """
-    if type(X) is not np.ndarray or X.ndim != 2 or X.dtype not in _FLOATS:
-        return False
-    if X.shape[1] != estimator.n_features_in_ or hasattr(estimator, "feature_names_in_"):
+    if type(X) is not np.ndarray or X.ndim != 2 or X.dtype not in _FLOATS or not X.size:
         return False
     config = get_config()
     if config["array_api_dispatch"]:
         return False
-    if config["assume_finite"] or not len(X):
-        return len(X) > 0
+    if config["assume_finite"]:
+        return True
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(X.sum()))  # else somebody has to look at every number
+
+
+def _has_features_of_fit(estimator: Any, X: np.ndarray) -> bool:
+    """Whether X has as many features as that of ``fit``, and both have no names."""
+    return X.shape[1] == estimator.n_features_in_ and not hasattr(estimator, "feature_names_in_")
 
 
 def _check_tensor(estimator: Any, X: torch.Tensor) -> None:

@@ -28,12 +28,23 @@ def check_labels(estimator: Any, y: Any, *, multilabel: bool) -> np.ndarray:
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target "
             "y is None."
         )
+    if _is_plain(y):
+        return y
     y = as_numpy(y)
     y = check_y(y, multi_output=multilabel, estimator=estimator)
     if y.ndim == 2 and y.shape[1] == 1 and not sparse.issparse(y):
         y = column_or_1d(y, warn=True)
     check_classification_targets(y)
     return y
+
+
+def _is_plain(y: Any) -> bool:
+    """Whether y is so evidently a column of class numbers that there is nothing to check.
+
+    scikit-learn's checks of labels, which come several times a fit, cost more than the fit of a
+    small net's epoch.
+    """
+    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biu" and len(y) > 0
 
 
 Kind = Literal["multiclass", "binary", "multilabel"]
@@ -63,6 +74,11 @@ class LabelCodec:
     @classmethod
     def from_labels(cls, y: Any) -> LabelCodec:
         """Learn the classes from y."""
+        if _is_plain(y):
+            classes = np.unique(y)
+            if 2 * len(classes) > len(y):
+                check_classification_targets(y)  # warns of so many classes
+            return cls(classes, multilabel=False, sparse_output=False)
         multilabel = type_of_target(y, input_name="y").startswith("multilabel")
         if not multilabel and getattr(y, "ndim", 1) == 2:
             raise ValueError(

@@ -68,8 +68,12 @@ class Rows:
         rows = max(1, _BLOCK_BYTES // max(1, self.n_features * self.dtype.itemsize))
         return rows if rows < _ALIGNMENT else rows - rows % _ALIGNMENT
 
-    def take(self, index: Index) -> torch.Tensor:
-        """Return the rows numbered `index`, shape (len(index), n_features)."""
+    def take(self, index: Index, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the rows numbered `index`, shape (len(index), n_features), in `out` if given."""
+        rows = self._take(index)
+        return rows if out is None else out.copy_(rows)
+
+    def _take(self, index: Index) -> torch.Tensor:
         raise NotImplementedError
 
     def slice(self, start: int, stop: int) -> torch.Tensor:
@@ -95,10 +99,14 @@ class DenseRows(Rows):
         """Return the same rows, given out on another device."""
         return make_rows(self.data, dtype=self.dtype, device=device)
 
-    def take(self, index: Index) -> torch.Tensor:
-        """Return the rows numbered `index`, shape (len(index), n_features)."""
-        where = torch.as_tensor(index, dtype=torch.int64, device=self.data.device)
-        return self.data.index_select(0, where).to(self.device, self.dtype)
+    def take(self, index: Index, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the rows numbered `index`, shape (len(index), n_features), in `out` if given."""
+        data = self.data
+        where = torch.as_tensor(index, dtype=torch.int64, device=data.device)
+        if out is not None and (data.dtype, data.device) == (out.dtype, out.device):
+            return torch.index_select(data, 0, where, out=out)
+        rows = data.index_select(0, where)
+        return rows.to(self.device, self.dtype) if out is None else out.copy_(rows)
 
     def slice(self, start: int, stop: int) -> torch.Tensor:
         """Return rows `start` to `stop`; a view where dtype, device and place already fit."""
@@ -116,8 +124,7 @@ class ArrayRows(Rows):
         """Return the same rows, given out on another device."""
         return make_rows(self.array, dtype=self.dtype, device=device)
 
-    def take(self, index: Index) -> torch.Tensor:
-        """Return the rows numbered `index`, shape (len(index), n_features)."""
+    def _take(self, index: Index) -> torch.Tensor:
         return self._convert(self.array[np.asarray(index)])
 
     def slice(self, start: int, stop: int) -> torch.Tensor:
@@ -143,8 +150,7 @@ class SparseRows(Rows):
         """Return the same rows, given out on another device."""
         return make_rows(self.csr, dtype=self.dtype, device=device)
 
-    def take(self, index: Index) -> torch.Tensor:
-        """Return the rows numbered `index`, shape (len(index), n_features)."""
+    def _take(self, index: Index) -> torch.Tensor:
         return self._densify(self.csr[np.asarray(index)])
 
     def slice(self, start: int, stop: int) -> torch.Tensor:
@@ -172,9 +178,9 @@ class SubsetRows(Rows):
         """Return the same rows, given out on another device."""
         return SubsetRows(self.rows.to(device), self.index)
 
-    def take(self, index: Index) -> torch.Tensor:
-        """Return the rows numbered `index` among these, shape (len(index), n_features)."""
-        return self.rows.take(self.index[np.asarray(index)])
+    def take(self, index: Index, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the rows numbered `index` among these, in `out` if given."""
+        return self.rows.take(self.index[np.asarray(index)], out)
 
     def slice(self, start: int, stop: int) -> torch.Tensor:
         """Return rows `start` to `stop` of these, shape (stop - start, n_features)."""

@@ -125,7 +125,7 @@ class DenseStep:
         alpha = self._one_alpha
         plain = weight is None and alpha is not None
         if plain:
-            residual.mul_(1.0 / n_rows)
+            program.scale_residual(1.0 / n_rows)
         else:
             if weight is None:
                 weight = x.new_ones(x.shape[:-1])
@@ -155,12 +155,14 @@ class DenseStep:
         # As in scikit-learn, no sample counts for more than the loss of a probability of eps.
         eps = torch.finfo(kept.dtype).eps
         if self.task == "multiclass":
-            loss = kept.clamp_(min=eps).log_().neg_().squeeze(-2)
+            gains = kept.clamp_(min=eps).log_()  # (..., 1, n)
         else:
-            loss = F.softplus(kept).clamp_(max=-math.log(eps)).sum(-2)
-        norms = self._norms.movedim(0, -1)  # (..., n_batches)
+            gains = F.softplus(kept).clamp_(max=-math.log(eps)).neg_()  # (..., K, n)
         if not self._row_weights:
-            return (loss.sum(-1) + 0.5 * self.alpha * norms.sum(-1)) / sum(sizes)
+            penalty = self._norms.sum(0).mul_(self.alpha).mul_(0.5)
+            return penalty.sub_(gains.sum((-2, -1))).div_(sum(sizes))
+        loss = -gains.sum(-2)
+        norms = self._norms.movedim(0, -1)  # (..., n_batches)
         means: list[Tensor] = []
         scaled: list[Tensor] = []
         for part, weight in zip(loss.split(sizes, -1), self._row_weights, strict=True):

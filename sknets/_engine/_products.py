@@ -50,6 +50,9 @@ class Products(Protocol):
     def squared_norm(self, vector: Tensor, out: Tensor) -> Callable[[], Any]:
         """Return a function that writes the sum of squares over the last axis."""
 
+    def scale(self, tensor: Tensor) -> Callable[[float], Any]:
+        """Return a function that multiplies the tensor by a number, in place."""
+
 
 class TorchProducts:
     """Products by torch, on any device."""
@@ -74,6 +77,9 @@ class TorchProducts:
 
     def squared_norm(self, vector: Tensor, out: Tensor) -> Callable[[], Any]:
         return partial(torch.linalg.vecdot, vector, vector, out=out)
+
+    def scale(self, tensor: Tensor) -> Callable[[float], Any]:
+        return tensor.mul_
 
 
 class NumpyProducts:
@@ -116,6 +122,10 @@ class NumpyProducts:
 
     def squared_norm(self, vector: Tensor, out: Tensor) -> Callable[[], Any]:
         return partial(self._square, vector.numpy(), vector.numpy(), out=out.numpy())
+
+    def scale(self, tensor: Tensor) -> Callable[[float], Any]:
+        array = tensor.numpy()
+        return lambda factor: np.multiply(array, factor, array)
 
 
 def make_products(like: Tensor, *, stacked: bool) -> Products:

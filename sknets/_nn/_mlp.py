@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from sknets._nn._activations import get_activation
@@ -32,6 +33,9 @@ class MLP(nn.Module):
         hidden layer.
     normalization : {None, "batch", "layer"}, default=None
         Normalisation before each activation.
+    drawn : bool, default=True
+        Whether the dense layers get torch's initial values, from its global generator. Else they
+        are float64 and hold anything, for the caller to draw.
 
     Attributes
     ----------
@@ -55,6 +59,8 @@ class MLP(nn.Module):
         activation: str = "relu",
         dropout: float | Sequence[float] = 0.0,
         normalization: str | None = None,
+        *,
+        drawn: bool = True,
     ) -> None:
         super().__init__()
         self.activation = activation
@@ -62,18 +68,19 @@ class MLP(nn.Module):
         rates = expand_rates(dropout, len(sizes), "dropout", "hidden layers")
         make_activation = get_activation(activation).module
         check_normalization(normalization)
+        make_linear = nn.Linear if drawn else _undrawn_linear
 
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         width = n_features
         for i, (size, rate) in enumerate(zip(sizes, rates, strict=True), start=1):
-            layers[f"dense{i}"] = nn.Linear(width, size)
+            layers[f"dense{i}"] = make_linear(width, size)
             if normalization is not None:
                 layers[f"norm{i}"] = make_dense_normalization(normalization, size)
             layers[f"activation{i}"] = make_activation()
             if rate > 0:
                 layers[f"dropout{i}"] = nn.Dropout(rate)
             width = size
-        layers["output"] = nn.Linear(width, n_outputs)
+        layers["output"] = make_linear(width, n_outputs)
         self.layers = nn.Sequential(layers)
         self.activation = activation
 
@@ -85,3 +92,14 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, n_outputs) of rows (B, n_features)."""
         return self.layers(x)
+
+
+class _UndrawnLinear(nn.Linear):
+    def reset_parameters(self) -> None:
+        """Leave the numbers as they are: half the time of making a layer goes into drawing them."""
+
+
+def _undrawn_linear(n_in: int, n_out: int) -> nn.Linear:
+    layer = _UndrawnLinear(n_in, n_out, dtype=torch.float64)
+    layer.__class__ = nn.Linear
+    return layer

@@ -7,11 +7,9 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
-from sknets._core import SeededRandom
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
 from sknets._nn import ACTIVATIONS, MLP, NORMALIZATIONS, init_glorot_uniform_
@@ -248,15 +246,15 @@ class MLPClassifier(BaseNetwork):
     def _build_module(
         self, n_features: int, codec: LabelCodec, random_state: np.random.RandomState
     ) -> nn.Module:
-        with SeededRandom(torch.Generator()):  # torch's own initial values are replaced
-            module = MLP(
-                n_features,
-                self.hidden_layer_sizes,
-                codec.n_outputs,
-                self.activation,
-                self.dropout,
-                self.normalization,
-            ).double()
+        module = MLP(
+            n_features,
+            self.hidden_layer_sizes,
+            codec.n_outputs,
+            self.activation,
+            self.dropout,
+            self.normalization,
+            drawn=False,
+        )
         return init_glorot_uniform_(module, random_state, self.activation)
 
     def _structure(self) -> Hashable:
