@@ -3,6 +3,11 @@
 # Validates parameters before a fit and tears callbacks down after it, as every estimator does.
 from sklearn.base import _fit_context as fit_context
 
+# The compiled loop of its Perceptron, which runs ours where rows are short; hinge loss at 0 is its rule.
+from sklearn.linear_model._sgd_fast import Hinge
+from sklearn.linear_model._sgd_fast import _plain_sgd32 as plain_sgd32
+from sklearn.linear_model._sgd_fast import _plain_sgd64 as plain_sgd64
+
 # What scikit-learn's searches have in common.
 from sklearn.model_selection._search import BaseSearchCV
 
@@ -11,6 +16,9 @@ from sklearn.utils import _safe_indexing as safe_indexing
 
 # Namespaces and devices of Array API inputs.
 from sklearn.utils._array_api import get_namespace_and_device, move_to
+
+# The rows that the loop of its Perceptron walks through.
+from sklearn.utils._seq_dataset import ArrayDataset32, ArrayDataset64
 
 # The rules that ``_parameter_constraints`` are written in; `Hidden` ones are not named in errors.
 from sklearn.utils._param_validation import Hidden, Interval, Options, StrOptions
@@ -22,8 +30,11 @@ from sklearn.utils.validation import _check_y as check_y
 from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
+    "ArrayDataset32",
+    "ArrayDataset64",
     "BaseSearchCV",
     "Hidden",
+    "Hinge",
     "Interval",
     "Options",
     "StrOptions",
@@ -34,5 +45,7 @@ __all__ = [
     "get_namespace_and_device",
     "move_to",
     "num_samples",
+    "plain_sgd32",
+    "plain_sgd64",
     "safe_indexing",
 ]
