@@ -3,7 +3,7 @@
 # Validates parameters before a fit and tears callbacks down after it, as every estimator does.
 from sklearn.base import _fit_context as fit_context
 
-# The compiled loop of its Perceptron, which runs ours where rows are short; hinge loss at 0 is its rule.
+# The compiled loop of scikit-learn's Perceptron, which runs ours where rows are short.
 from sklearn.linear_model._sgd_fast import Hinge
 from sklearn.linear_model._sgd_fast import _plain_sgd32 as plain_sgd32
 from sklearn.linear_model._sgd_fast import _plain_sgd64 as plain_sgd64
@@ -18,7 +18,12 @@ from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._array_api import get_namespace_and_device, move_to
 
 # The rows that the loop of its Perceptron walks through.
-from sklearn.utils._seq_dataset import ArrayDataset32, ArrayDataset64
+from sklearn.utils._seq_dataset import (
+    ArrayDataset32,
+    ArrayDataset64,
+    CSRDataset32,
+    CSRDataset64,
+)
 
 # The rules that ``_parameter_constraints`` are written in; `Hidden` ones are not named in errors.
 from sklearn.utils._param_validation import Hidden, Interval, Options, StrOptions
@@ -33,6 +38,8 @@ __all__ = [
     "ArrayDataset32",
     "ArrayDataset64",
     "BaseSearchCV",
+    "CSRDataset32",
+    "CSRDataset64",
     "Hidden",
     "Hinge",
     "Interval",

@@ -21,8 +21,8 @@ from torch import Tensor
 from sknets._core import limit_threads
 from sknets._engine._epochs import Hooks
 from sknets._engine._perceptron_block import Coupling, correct_block
-from sknets._engine._perceptron_compiled import CompiledRule, suits_compiled
-from sknets._engine._perceptron_followed import FollowedRule, suits_followed
+from sknets._engine._perceptron_compiled import CompiledRule, compiled_rule
+from sknets._engine._perceptron_followed import FollowedRule, followed_rule
 from sknets._engine._perceptron_task import (
     PerceptronResult,
     PerceptronSettings,
@@ -115,9 +115,7 @@ class PerceptronLoop:
             self._truncated = [
                 TruncatedWeights.start(w, b) for w, b in zip(coef, start.intercept, strict=True)
             ]
-        elif self._rule is not None:
-            self._size = self._rule.size
-        else:
+        elif self._rule is None:
             self._coupling = Coupling(
                 self._size, settings.shrinkage, settings.intercept_step, self._dtype
             )
@@ -184,29 +182,24 @@ class PerceptronLoop:
 
     def _choose_rule(self) -> CompiledRule | FollowedRule | None:
         """Return the rule for rows that are too short for blocks to pay, or None."""
-        task, settings = self.task, self.settings
+        settings = self.settings
         fixed = not settings.intercept_step and self.result.intercept.any()
         if settings.payment > 0 or settings.block_rows or fixed:
             return None
-        n, n_features = task.rows.n, task.rows.n_features
-        if suits_compiled(task, settings):
-            sizes = (n, n_features, len(task.positive))
-            n_threads = torch.get_num_threads()
-            return CompiledRule(settings.intercept_step, *sizes, self._dtype, n_threads)
-        if self._follows_few and suits_followed(task, settings):
-            return FollowedRule(settings.intercept_step, n)
-        return None
+        rule = compiled_rule(self.task, settings)
+        if rule is None and self._follows_few:
+            return followed_rule(self.task, settings)
+        return rule
 
     def _pass_by_rows(self, learning: Array, order: Array | None) -> tuple:
         """Pass over short rows, class by class."""
         assert self._rule is not None
         coef = self.result.coef.numpy()[learning]
         intercept = self.result.intercept[learning].astype(np.float64)
-        done = _Pass.of(len(learning))
-        for x, signs, steps in self._blocks(learning, order):
-            loss, n_mistakes = self._rule.correct_piece(x.numpy(), signs, steps, coef, intercept)
-            done.loss += loss
-            done.n_mistakes += n_mistakes.astype(int)
+        loss, n_mistakes = self._rule.pass_over(
+            order, self._signs[learning], self._steps[learning], coef, intercept
+        )
+        done = _Pass(loss, np.zeros(len(learning)), n_mistakes)
         return torch.from_numpy(coef), intercept, done, None
 
     def _pass_by_gram(self, learning: Array, order: Array | None) -> tuple:

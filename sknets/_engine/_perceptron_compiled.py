@@ -20,184 +20,153 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import torch
 
-from sknets._core._sklearn import (
-    ArrayDataset32,
-    ArrayDataset64,
-    Hinge,
-    plain_sgd32,
-    plain_sgd64,
+from sknets._core._sklearn import Hinge, plain_sgd32, plain_sgd64
+from sknets._engine._perceptron_padded import (
+    CompressedRows,
+    DenseRows,
+    Piece,
+    numbers_of_a_row,
 )
 from sknets._engine._perceptron_task import PerceptronSettings, PerceptronTask
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Multiply-adds of a row, over all classes, from which on blocks with inner products are faster.
-_MOST_PRODUCTS = 2500
+# Multiply-adds of a pass, over all classes, below which a second thread costs more than it brings.
+_WORTH_THREADS = 2e6
 
-# Numbers of a piece of X: it stays in the cache while every class passes over it.
-_PIECE = 2**17
-
-# Multiply-adds of a piece, over all classes, below which a second thread costs more than it brings.
-_WORTH_THREADS = 2**18
-
-# By kind of number: the added features beside the others, and scikit-learn's loop with its rows.
+# The added features beside the others.
 _UNITS = {np.float32: 2.0**-45, np.float64: 2.0**-300}
-_LOOPS = {
-    np.float32: (plain_sgd32, ArrayDataset32),
-    np.float64: (plain_sgd64, ArrayDataset64),
-}
+_LOOPS = {np.float32: plain_sgd32, np.float64: plain_sgd64}
 
 _NO_PENALTY, _CONSTANT_RATE = 0, 1
 
 
-def suits_compiled(task: PerceptronTask, settings: PerceptronSettings) -> bool:
-    """Whether the compiled loop can run a fit, tell its loss, and is faster than blocks.
+def compiled_rule(task: PerceptronTask, settings: PerceptronSettings) -> CompiledRule | None:
+    """Return the rule if the compiled loop can run a fit, tell its loss, and is faster than blocks.
 
     It needs steps of one length a class, so that the loss is not weighted.
     """
     lengths = np.abs(settings.class_steps)
-    return bool(
+    can = (
         task.rows.device.type == "cpu"
         and settings.alpha == 0
         and task.sample_weight is None
-        and (lengths == lengths[:, :1]).all()
-        and (lengths > 0).all()
-        and len(task.positive) * task.rows.n_features <= _MOST_PRODUCTS
+        and bool((lengths == lengths[:, :1]).all() and (lengths > 0).all())
     )
+    if not can:
+        return None
+    n_numbers = numbers_of_a_row(task.rows)
+    n_products = len(task.positive) * n_numbers
+    if n_products > 1500 + 2 * task.rows.n_features:  # about what a row costs in a block
+        return None
+    n_threads = 1
+    if task.rows.n * n_products >= _WORTH_THREADS:
+        n_threads = min(torch.get_num_threads(), len(task.positive))
+    compress = n_numbers < task.rows.n_features
+    rows = CompressedRows(task.rows) if compress else DenseRows(task.rows)
+    return CompiledRule(rows, task, settings.intercept_step, n_threads)
 
 
 class CompiledRule:
-    """The rule for pieces of rows, each class from a piece's first row to its last.
+    """The rule, each class from a piece's first row to its last.
 
     Parameters
     ----------
+    rows : DenseRows or CompressedRows
+        The rows of X.
+    task : PerceptronTask
+        The rest of what to learn from.
     intercept_step : float
         Part of each step that the intercept takes; if 0 the intercepts have to be 0.
-    n_rows, n_features, n_classes : int
-        Size of the problem.
-    dtype : numpy dtype
-        Floating type of the computation.
     n_threads : int
-        Threads at most, each with its share of the classes.
-
-    Attributes
-    ----------
-    size : int
-        Rows of a full piece.
+        Threads, each with its share of the classes.
     """
 
     def __init__(
         self,
+        rows: CompressedRows | DenseRows,
+        task: PerceptronTask,
         intercept_step: float,
-        n_rows: int,
-        n_features: int,
-        n_classes: int,
-        dtype: Any,
         n_threads: int,
     ) -> None:
-        self.size = min(n_rows, max(1, _PIECE // n_features))
+        self._task = task
+        self._size = rows.size
         self._intercept_step = intercept_step
-        self._unit = _UNITS[dtype.type]
-        worth = self.size * n_features * n_classes >= _WORTH_THREADS
-        n_lanes = min(n_threads, n_classes) if worth else 1
-        self._lanes = [
-            _Lane(np.empty((self.size, n_features + 2), dtype), intercept_step)
-            for _ in range(n_lanes)
-        ]
-        self._pool = ThreadPoolExecutor(n_lanes - 1) if n_lanes > 1 else None
+        self._pieces = [rows.make_piece() for _ in range(n_threads)]
+        self._pool = ThreadPoolExecutor(n_threads - 1) if n_threads > 1 else None
+        self._hinge = Hinge(0.0)
 
-    def correct_piece(
-        self, x: Array, signs: Array, steps: Array, coef: Array, intercept: Array
+    def pass_over(
+        self, order: Array | None, signs: Array, steps: Array, coef: Array, intercept: Array
     ) -> tuple[Array, Array]:
-        """Run the rule through rows (B, F); return losses (K,) and numbers of mistakes (K,).
+        """Pass over all rows; return sums of losses (K,) and numbers of mistakes (K,).
 
-        `signs` (K, B) are +1 for rows of a class and -1 for others, `steps` (K, B) the signed steps
-        that the rows would cause. `coef` (K, F) and `intercept` (K,) are changed in place, to NaN
-        if they overflow.
+        `signs` (K, C) are those of rows of each label, `steps` (K, C) the signed steps that such
+        rows cause. `coef` (K, F) and `intercept` (K,) are changed in place, to NaN if they
+        overflow.
         """
-        squares = np.einsum("bf,bf->b", x, x)
-        longest = float(squares.max())
+        loss, n_mistakes = np.zeros(len(coef)), np.zeros(len(coef))
+
+        def walk(number: int) -> None:
+            own = slice(number, None, len(self._pieces))
+            step = np.abs(steps[own, 0]).astype(np.float64)
+            piece, label = self._pieces[number], self._task.target
+            for start in range(0, self._task.rows.n, self._size):
+                part: Any = slice(start, min(start + self._size, self._task.rows.n))
+                where = part if order is None else order[part]
+                piece.load(where)
+                sign = signs[own].take(label[where], axis=1)
+                lost, n_wrong = self._correct(piece, sign, step, coef[own], intercept[own])
+                loss[own] += lost
+                n_mistakes[own] += n_wrong
+
+        if self._pool is None:
+            walk(0)
+            return loss, n_mistakes
+        others = [self._pool.submit(walk, i) for i in range(1, len(self._pieces))]
+        walk(0)
+        for other in others:
+            other.result()
+        return loss, n_mistakes
+
+    def _correct(
+        self, piece: Piece, signs: Array, step: Array, coef: Array, intercept: Array
+    ) -> tuple[Array, Array]:
+        """Run the rule through a piece of `signs` (K, B); otherwise like `pass_over`."""
+        longest = float(piece.squares.max())
         if not math.isfinite(longest):
             intercept.fill(math.nan)
             return np.zeros(len(coef)), np.zeros(len(coef))
-        # All powers of two, so that they are exact: not less than rows, the longest row's length.
-        n_most = 2.0 ** math.ceil(math.log2(len(x)))
+        # All powers of two, which multiply exactly: as many rows or more, the longest row's length.
+        n_most = 2.0 ** math.ceil(math.log2(signs.shape[1]))
         length = 2.0 ** math.ceil(math.frexp(longest)[1] / 2)
-        unit = self._unit * length
+        unit = _UNITS[coef.dtype.type] * length
         square_unit = unit / length**2 / 2.0 ** math.ceil(math.log2(n_most) / 2 + 1)
-        step = np.abs(steps[:, 0]).astype(np.float64)
 
         weights = np.zeros((len(coef), coef.shape[1] + 2), coef.dtype)
         weights[:, :-2] = coef
         weights[:, -2] = -n_most * unit * step
         before = intercept.copy()
-        squares *= square_unit
-        self._walk(x, squares, unit, signs, step, weights, intercept)
+        for k in range(len(coef)):
+            piece.show(signs[k], unit, square_unit)
+            intercept[k] = self._run_loop(piece, step[k], weights[k], intercept[k])
         n_mistakes = np.rint(weights[:, -2] / (unit * step) + n_most)
-        lengths = weights[:, -1] / (square_unit * step) + self._intercept_step * n_mistakes
+        squares = weights[:, -1] / (square_unit * step) + self._intercept_step * n_mistakes
 
         new = weights[:, :-2]
         growth = np.einsum("kf,kf->k", new - coef, new + coef, dtype=np.float64)
         if self._intercept_step:
             growth += (intercept - before) * (intercept + before) / self._intercept_step
         coef[...] = new
-        return np.maximum(0.5 * (step * lengths - growth / step), 0.0), n_mistakes
+        return np.maximum(0.5 * (step * squares - growth / step), 0.0), n_mistakes
 
-    def _walk(
-        self,
-        x: Array,
-        squares: Array,
-        unit: float,
-        signs: Array,
-        step: Array,
-        weights: Array,
-        intercept: Array,
-    ) -> None:
-        """Let every class pass over the rows, on as many threads as there are lanes."""
-
-        def walk(number: int) -> None:
-            lane = self._lanes[number]
-            lane.load(x, squares, unit)
-            for k in range(number, len(weights), len(self._lanes)):
-                intercept[k] = lane.pass_over(signs[k], step[k], weights[k], intercept[k])
-
-        if self._pool is None:
-            walk(0)
-            return
-        others = [self._pool.submit(walk, i) for i in range(1, len(self._lanes))]
-        walk(0)
-        for other in others:
-            other.result()
-
-
-class _Lane:
-    """A thread's own rows, whose added features are those of the class that passes over them."""
-
-    def __init__(self, memory: Array, intercept_step: float) -> None:
-        self._memory = memory
-        self._intercept_step = intercept_step
-        self._loop, self._dataset = _LOOPS[memory.dtype.type]
-        self._hinge = Hinge(0.0)
-        n_rows = len(memory)
-        self._signs, self._ones = np.empty(n_rows, memory.dtype), np.ones(n_rows, memory.dtype)
-        self._held = np.zeros(n_rows, np.uint8)
-
-    def load(self, x: Array, squares: Array, unit: float) -> None:
-        """Take the rows (B, F) to pass over, their squared lengths (B,), and the unit of counts."""
-        n_rows = len(x)
-        self._rows, self._sign = self._memory[:n_rows], self._signs[:n_rows]
-        self._rows[:, :-2] = x
-        self._squares, self._unit = squares, unit
-        self._data = self._dataset(self._rows, self._sign, self._ones[:n_rows])
-
-    def pass_over(self, sign: Array, step: float, weights: Array, intercept: float) -> float:
-        """Let one class pass over the rows; its weights change in place, its intercept returns."""
-        self._sign[:] = sign
-        np.multiply(sign, self._unit, out=self._rows[:, -2])
-        np.multiply(sign, self._squares, out=self._rows[:, -1])
+    def _run_loop(self, piece: Piece, step: float, weights: Array, intercept: float) -> float:
+        """Let scikit-learn change the weights of one class; return its intercept."""
+        run = _LOOPS[weights.dtype.type]
         try:
-            return self._loop(
+            return run(
                 weights,
                 intercept,
                 None,  # average weights
@@ -206,8 +175,8 @@ class _Lane:
                 _NO_PENALTY,
                 1.0,  # alpha
                 0.0,  # l1_ratio
-                self._data,
-                self._held[: len(sign)],
+                piece.dataset,
+                piece.held,
                 False,  # early_stopping
                 None,  # validation score
                 1,  # n_iter_no_change

@@ -17,42 +17,45 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _MOST_ROWS, _MOST_FEATURES = 4096, 128
 
 
-def suits_followed(task: PerceptronTask, settings: PerceptronSettings) -> bool:
-    """Whether classes can be followed alone, and that is faster than blocks."""
+def followed_rule(task: PerceptronTask, settings: PerceptronSettings) -> FollowedRule | None:
+    """Return the rule if classes can be followed alone, and that is faster than blocks."""
     rows = task.rows
     few = rows.n <= _MOST_ROWS and rows.n_features <= _MOST_FEATURES
-    return few and rows.device.type == "cpu" and settings.alpha == 0
+    if not few or settings.alpha or rows.device.type != "cpu":
+        return None
+    return FollowedRule(task, settings.intercept_step)
 
 
 class FollowedRule:
-    """The rule for all rows, class by class.
+    """The rule, class by class.
 
     Parameters
     ----------
+    task : PerceptronTask
+        What to learn from.
     intercept_step : float
         Part of each step that the intercept takes; if 0 the intercepts have to be 0.
-    n_rows : int
-        Number of rows.
-
-    Attributes
-    ----------
-    size : int
-        Rows to pass at once.
     """
 
-    def __init__(self, intercept_step: float, n_rows: int) -> None:
-        self.size = n_rows
+    def __init__(self, task: PerceptronTask, intercept_step: float) -> None:
+        self._task = task
         self._scale = intercept_step**0.5  # of a last feature, whose weight is the intercept
+        x = task.rows.slice(0, task.rows.n).numpy()
+        self._rows = np.hstack([x, np.full((len(x), 1), self._scale, x.dtype)])
 
-    def correct_piece(
-        self, x: Array, signs: Array, steps: Array, coef: Array, intercept: Array
+    def pass_over(
+        self, order: Array | None, signs: Array, steps: Array, coef: Array, intercept: Array
     ) -> tuple[Array, Array]:
-        """Run the rule through rows (n, F); return losses (K,) and numbers of mistakes (K,).
+        """Pass over all rows; return sums of losses (K,) and numbers of mistakes (K,).
 
-        `signs` (K, n) are +1 for rows of a class and -1 for others, `steps` (K, n) the signed steps
-        that the rows would cause. `coef` (K, F) and `intercept` (K,) are changed in place.
+        `signs` (K, C) are those of rows of each label, `steps` (K, C) the signed steps that such
+        rows cause. `coef` (K, F) and `intercept` (K,) are changed in place.
         """
-        rows = np.hstack([x, np.full((len(x), 1), self._scale, x.dtype)])
+        where: Any = slice(None) if order is None else order
+        rows, label = self._rows[where], self._task.target[where]
+        signs, steps = signs.take(label, axis=1), steps.take(label, axis=1)
+        if self._task.sample_weight is not None:
+            steps = steps * self._task.sample_weight[where]
         last = intercept / (self._scale or 1.0)
         weights = np.hstack([coef, last[:, None]]).astype(coef.dtype, copy=False)
         loss, n_mistakes = np.zeros(len(coef)), np.zeros(len(coef))

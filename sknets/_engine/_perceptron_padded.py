@@ -1,0 +1,203 @@
+"""Rows with two features added, as scikit-learn's compiled loop reads them: dense or compressed.
+
+Compressed rows leave zeros out. The loop's sums are the same, and shorter.
+
+Shapes: n rows, F features, B rows of a piece.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from sknets._core._sklearn import ArrayDataset32, ArrayDataset64, CSRDataset32, CSRDataset64
+from sknets._data import Rows
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Numbers of a piece of X: it stays in the cache while every class passes over it.
+_PIECE = 2**17
+
+# Numbers looked at to learn how many of X are zero.
+_SAMPLE = 2**16
+
+# Rows are compressed if at most this share of their numbers is not zero, and if they then take at
+# most so many bytes.
+_SPARSE, _MOST_BYTES = 0.6, 2**27
+
+_DENSE = {np.float32: ArrayDataset32, np.float64: ArrayDataset64}
+_COMPRESSED = {np.float32: CSRDataset32, np.float64: CSRDataset64}
+
+
+def numbers_of_a_row(rows: Rows) -> float:
+    """Return how many numbers of a row are not zero, about; all, if rows are kept dense."""
+    if rows.is_sparse:
+        n_numbers = rows.csr.nnz / rows.n
+    else:
+        n_looked_at = min(rows.n, max(1, _SAMPLE // rows.n_features))
+        some = rows.take(np.linspace(0, rows.n - 1, n_looked_at).astype(np.intp))
+        n_numbers = np.count_nonzero(some.numpy()) / n_looked_at
+    n_bytes = rows.n * (n_numbers + 2) * (rows.dtype.itemsize + 4)
+    compress = n_numbers <= _SPARSE * rows.n_features and n_bytes <= _MOST_BYTES
+    return n_numbers if compress else rows.n_features
+
+
+class Piece:
+    """Some rows, whose two added features are those of the class that passes over them.
+
+    Attributes
+    ----------
+    dataset : object
+        The rows and their signs, for scikit-learn.
+    squares : ndarray of shape (B,)
+        Their squared lengths, without the added features.
+    held : ndarray of shape (B,)
+        Zeros: no row is held out.
+    """
+
+    dataset: Any
+    squares: Array
+    held: Array
+
+    def __init__(self, size: int, dtype: Any) -> None:
+        self._signs, self._ones = np.empty(size, dtype), np.ones(size, dtype)
+        self._held = np.zeros(size, np.uint8)
+
+    def load(self, where: Array | slice) -> None:
+        """Take the rows of these numbers."""
+        raise NotImplementedError
+
+    def show(self, sign: Array, unit: float, square_unit: float) -> None:
+        """Set signs (B,) and the added features: ``sign * unit`` and that of the squares."""
+        raise NotImplementedError
+
+
+class DenseRows:
+    """Rows that are copied a piece at a time.
+
+    Attributes
+    ----------
+    size : int
+        Rows of a full piece.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.size = min(rows.n, max(1, _PIECE // rows.n_features))
+
+    def make_piece(self) -> Piece:
+        """Return memory for a piece."""
+        return _DensePiece(self.rows, self.size)
+
+
+class _DensePiece(Piece):
+    def __init__(self, rows: Rows, size: int) -> None:
+        dtype = np_dtype(rows.dtype)
+        super().__init__(size, dtype)
+        self._source = rows
+        self._memory = np.empty((size, rows.n_features + 2), dtype)
+        self._make = _DENSE[dtype.type]
+
+    def load(self, where: Array | slice) -> None:
+        """Take the rows of these numbers."""
+        source = self._source
+        rows = (
+            source.slice(where.start, where.stop)
+            if isinstance(where, slice)
+            else source.take(where)
+        )
+        x = rows.numpy()
+        n = len(x)
+        self._rows, self._sign, self.held = self._memory[:n], self._signs[:n], self._held[:n]
+        self._rows[:, :-2] = x
+        self.squares = np.einsum("bf,bf->b", x, x)
+        self.dataset = self._make(self._rows, self._sign, self._ones[:n])
+
+    def show(self, sign: Array, unit: float, square_unit: float) -> None:
+        """Set signs (B,) and the added features: ``sign * unit`` and that of the squares."""
+        self._sign[:] = sign
+        np.multiply(sign, unit, out=self._rows[:, -2])
+        np.multiply(sign, square_unit * self.squares, out=self._rows[:, -1])
+
+
+class CompressedRows:
+    """Rows that are compressed once, whole.
+
+    Attributes
+    ----------
+    size : int
+        Rows of a full piece.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        padded = _padded_csr(rows.csr, rows.dtype) if rows.is_sparse else _compressed(rows)
+        added = padded.indptr[1:, None] - [1, 2]
+        padded.data[added] = 0.0
+        self.padded = padded
+        self.squares = np.add.reduceat(padded.data * padded.data, padded.indptr[:-1])
+        self.size = max(1, min(rows.n, _PIECE * rows.n // padded.nnz))
+
+    def make_piece(self) -> Piece:
+        """Return memory for a piece."""
+        return _CompressedPiece(self)
+
+
+class _CompressedPiece(Piece):
+    def __init__(self, source: CompressedRows) -> None:
+        dtype = source.padded.dtype
+        super().__init__(source.size, dtype)
+        self._source = source
+        self._make = _COMPRESSED[dtype.type]
+
+    def load(self, where: Array | slice) -> None:
+        """Take the rows of these numbers."""
+        rows = self._source.padded[where]
+        n = rows.shape[0]
+        self._sign, self.held = self._signs[:n], self._held[:n]
+        self._data, self._last = rows.data, rows.indptr[1:] - 1
+        self.squares = self._source.squares[where]
+        self.dataset = self._make(rows.data, rows.indptr, rows.indices, self._sign, self._ones[:n])
+
+    def show(self, sign: Array, unit: float, square_unit: float) -> None:
+        """Set signs (B,) and the added features: ``sign * unit`` and that of the squares."""
+        self._sign[:] = sign
+        self._data[self._last - 1] = sign * unit
+        self._data[self._last] = sign * (square_unit * self.squares)
+
+
+def _compressed(rows: Rows) -> sparse.csr_array:
+    """Return dense rows as CSR, with two features of ones added."""
+    n_features = rows.n_features + 2
+    size = max(1, min(rows.n, _SAMPLE // n_features))
+    memory = np.ones((size, n_features), np_dtype(rows.dtype))
+    numbers = np.broadcast_to(np.arange(n_features, dtype=np.int32), memory.shape)
+    data, indices, lengths = [], [], [np.zeros(1, np.int32)]
+    for start in range(0, rows.n, size):
+        stop = min(start + size, rows.n)
+        part = memory[: stop - start]
+        part[:, :-2] = rows.slice(start, stop).numpy()
+        some = part != 0
+        data.append(part[some])
+        indices.append(numbers[: len(part)][some])
+        lengths.append(np.count_nonzero(some, axis=1))
+    indptr = np.cumsum(np.concatenate(lengths), dtype=np.int32)
+    content = (np.concatenate(data), np.concatenate(indices), indptr)
+    return sparse.csr_array(content, shape=(rows.n, n_features))
+
+
+def _padded_csr(csr: Any, dtype: torch.dtype) -> sparse.csr_array:
+    """Return a copy of CSR rows with two features of ones added."""
+    ones = np.ones((csr.shape[0], 2))
+    padded = sparse.hstack([csr, ones], format="csr", dtype=np_dtype(dtype))
+    padded = sparse.csr_array(padded)
+    padded.sum_duplicates()
+    indices, indptr = padded.indices.astype(np.int32), padded.indptr.astype(np.int32)
+    return sparse.csr_array((padded.data, indices, indptr), shape=padded.shape)
+
+
+def np_dtype(dtype: torch.dtype) -> np.dtype:
+    """Return NumPy's name of a floating type of torch's."""
+    return np.dtype(str(dtype).removeprefix("torch."))
