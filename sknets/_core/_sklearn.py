@@ -17,6 +17,9 @@ from sklearn.utils import _safe_indexing as safe_indexing
 # Namespaces and devices of Array API inputs.
 from sklearn.utils._array_api import get_namespace_and_device, move_to
 
+# The rules that ``_parameter_constraints`` are written in; `Hidden` ones are not named in errors.
+from sklearn.utils._param_validation import Hidden, Interval, Options, StrOptions
+
 # The rows that the loop of its Perceptron walks through.
 from sklearn.utils._seq_dataset import (
     ArrayDataset32,
@@ -24,9 +27,6 @@ from sklearn.utils._seq_dataset import (
     CSRDataset32,
     CSRDataset64,
 )
-
-# The rules that ``_parameter_constraints`` are written in; `Hidden` ones are not named in errors.
-from sklearn.utils._param_validation import Hidden, Interval, Options, StrOptions
 
 # The rules of scikit-learn for y and for weights, with its error messages.
 from sklearn.utils.multiclass import _check_partial_fit_first_call as check_partial_fit_first_call

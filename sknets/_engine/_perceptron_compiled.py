@@ -57,13 +57,14 @@ def compiled_rule(task: PerceptronTask, settings: PerceptronSettings) -> Compile
     )
     if not can:
         return None
-    n_numbers = numbers_of_a_row(task.rows)
-    n_products = len(task.positive) * n_numbers
+    n_classes = len(task.positive)
+    n_numbers = numbers_of_a_row(task.rows, n_classes, settings.max_epochs)
+    n_products = n_classes * n_numbers
     if n_products > 1500 + 2 * task.rows.n_features:  # about what a row costs in a block
         return None
     n_threads = 1
     if task.rows.n * n_products >= _WORTH_THREADS:
-        n_threads = min(torch.get_num_threads(), len(task.positive))
+        n_threads = min(torch.get_num_threads(), n_classes)
     compress = n_numbers < task.rows.n_features
     rows = CompressedRows(task.rows) if compress else DenseRows(task.rows)
     return CompiledRule(rows, task, settings.intercept_step, n_threads)

@@ -18,31 +18,39 @@ from sknets._data import Rows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Numbers of a piece of X: it stays in the cache while every class passes over it.
-_PIECE = 2**17
+# Numbers of a piece of X, which stays in the cache while every class passes over it, and the fewest
+# rows of one.
+_PIECE, _FEWEST_ROWS = 2**18, 32
 
 # Numbers looked at to learn how many of X are zero.
 _SAMPLE = 2**16
 
-# Rows are compressed if at most this share of their numbers is not zero, and if they then take at
-# most so many bytes.
-_SPARSE, _MOST_BYTES = 0.6, 2**27
+# What has to be saved for dense rows to be compressed: so many times the numbers of X over all
+# passes, so many multiply-adds a pass. They may then take so many bytes.
+_SAVED_IN_ALL, _SAVED_A_PASS, _MOST_BYTES = 3, 2e5, 2**27
 
 _DENSE = {np.float32: ArrayDataset32, np.float64: ArrayDataset64}
 _COMPRESSED = {np.float32: CSRDataset32, np.float64: CSRDataset64}
 
 
-def numbers_of_a_row(rows: Rows) -> float:
-    """Return how many numbers of a row are not zero, about; all, if rows are kept dense."""
+def numbers_of_a_row(rows: Rows, n_classes: int, n_epochs: int) -> float:
+    """Return how many numbers of a row are not zero, about; all, if rows are better kept dense."""
+    n, n_features = rows.n, rows.n_features
     if rows.is_sparse:
-        n_numbers = rows.csr.nnz / rows.n
+        n_numbers = rows.csr.nnz / n
+        compress = rows.csr.nnz + 2 * n <= np.iinfo(np.int32).max
     else:
-        n_looked_at = min(rows.n, max(1, _SAMPLE // rows.n_features))
-        some = rows.take(np.linspace(0, rows.n - 1, n_looked_at).astype(np.intp))
+        n_looked_at = min(n, max(1, _SAMPLE // n_features))
+        some = rows.take(np.linspace(0, n - 1, n_looked_at).astype(np.intp))
         n_numbers = np.count_nonzero(some.numpy()) / n_looked_at
-    n_bytes = rows.n * (n_numbers + 2) * (rows.dtype.itemsize + 4)
-    compress = n_numbers <= _SPARSE * rows.n_features and n_bytes <= _MOST_BYTES
-    return n_numbers if compress else rows.n_features
+        saved = n_classes * (n_features - n_numbers)
+        compress = (
+            saved * n_epochs >= _SAVED_IN_ALL * n_features
+            and saved * n >= _SAVED_A_PASS
+            and n * (n_numbers + 2) * (rows.dtype.itemsize + 4) <= _MOST_BYTES
+            and n_numbers <= 0.6 * n_features
+        )
+    return n_numbers if compress else n_features
 
 
 class Piece:
@@ -86,7 +94,7 @@ class DenseRows:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self.size = min(rows.n, max(1, _PIECE // rows.n_features))
+        self.size = min(rows.n, max(_FEWEST_ROWS, _PIECE // rows.n_features))
 
     def make_piece(self) -> Piece:
         """Return memory for a piece."""
@@ -138,7 +146,7 @@ class CompressedRows:
         padded.data[added] = 0.0
         self.padded = padded
         self.squares = np.add.reduceat(padded.data * padded.data, padded.indptr[:-1])
-        self.size = max(1, min(rows.n, _PIECE * rows.n // padded.nnz))
+        self.size = min(rows.n, max(_FEWEST_ROWS, _PIECE * rows.n // padded.nnz))
 
     def make_piece(self) -> Piece:
         """Return memory for a piece."""
