@@ -63,6 +63,8 @@ class LabelCodec:
     @classmethod
     def from_labels(cls, y: Any) -> LabelCodec:
         """Learn the classes from y."""
+        if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biu":
+            return cls(np.unique(y), multilabel=False, sparse_output=False)
         multilabel = type_of_target(y, input_name="y").startswith("multilabel")
         if not multilabel and getattr(y, "ndim", 1) == 2:
             raise ValueError(

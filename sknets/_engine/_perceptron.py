@@ -284,7 +284,7 @@ class PerceptronLoop:
 
     def _check_finite(self, learning: Array, coef: Tensor, intercept: Array) -> None:
         """Raise if a weight of the learning classes is not finite."""
-        if not (bool(torch.isfinite(coef).all()) and np.isfinite(intercept).all()):
+        if not (np.isfinite(coef.cpu().numpy()).all() and np.isfinite(intercept).all()):
             raise not_finite(len(self.result.epochs) + 1, self.settings.step_size)
 
     # -- after an epoch --------------------------------------------------------------------------

@@ -150,18 +150,19 @@ class CompiledRule:
         weights[:, :-2] = coef
         weights[:, -2] = -n_most * unit * step
         before = intercept.copy()
+        squares = square_unit * piece.squares
         for k in range(len(coef)):
-            piece.show(signs[k], unit, square_unit)
+            piece.show(signs[k], unit, squares)
             intercept[k] = self._run_loop(piece, step[k], weights[k], intercept[k])
         n_mistakes = np.rint(weights[:, -2] / (unit * step) + n_most)
-        squares = weights[:, -1] / (square_unit * step) + self._intercept_step * n_mistakes
+        lengths = weights[:, -1] / (square_unit * step) + self._intercept_step * n_mistakes
 
         new = weights[:, :-2]
-        growth = np.einsum("kf,kf->k", new - coef, new + coef, dtype=np.float64)
+        growth = ((new - coef) * (new + coef)).sum(axis=1, dtype=np.float64)
         if self._intercept_step:
             growth += (intercept - before) * (intercept + before) / self._intercept_step
         coef[...] = new
-        return np.maximum(0.5 * (step * squares - growth / step), 0.0), n_mistakes
+        return np.maximum(0.5 * (step * lengths - growth / step), 0.0), n_mistakes
 
     def _run_loop(self, piece: Piece, step: float, weights: Array, intercept: float) -> float:
         """Let scikit-learn change the weights of one class; return its intercept."""

@@ -36,6 +36,8 @@ _COMPRESSED = {np.float32: CSRDataset32, np.float64: CSRDataset64}
 def numbers_of_a_row(rows: Rows, n_classes: int, n_epochs: int) -> float:
     """Return how many numbers of a row are not zero, about; all, if rows are better kept dense."""
     n, n_features = rows.n, rows.n_features
+    if not rows.is_sparse and n_classes * n_features * n < _SAVED_A_PASS:
+        return n_features
     if rows.is_sparse:
         n_numbers = rows.csr.nnz / n
         compress = rows.csr.nnz + 2 * n <= np.iinfo(np.int32).max
@@ -72,19 +74,19 @@ class Piece:
 
     def __init__(self, size: int, dtype: Any) -> None:
         self._signs, self._ones = np.empty(size, dtype), np.ones(size, dtype)
-        self._held = np.zeros(size, np.uint8)
+        self._none_held = np.zeros(size, np.uint8)
 
     def load(self, where: Array | slice) -> None:
         """Take the rows of these numbers."""
         raise NotImplementedError
 
-    def show(self, sign: Array, unit: float, square_unit: float) -> None:
-        """Set signs (B,) and the added features: ``sign * unit`` and that of the squares."""
+    def show(self, sign: Array, count: float, squares: Array) -> None:
+        """Set signs (B,), and the added features to signed multiples of 1 and of `squares` (B,)."""
         raise NotImplementedError
 
 
 class DenseRows:
-    """Rows that are copied a piece at a time.
+    """Rows that are copied a piece at a time, or once if they are one piece.
 
     Attributes
     ----------
@@ -95,40 +97,50 @@ class DenseRows:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.size = min(rows.n, max(_FEWEST_ROWS, _PIECE // rows.n_features))
+        self.whole: tuple[Array, Array] | None = None
+        if self.size == rows.n:
+            x = rows.slice(0, rows.n).numpy()
+            self.whole = np.pad(x, ((0, 0), (0, 2))), _squares(x)
 
     def make_piece(self) -> Piece:
         """Return memory for a piece."""
-        return _DensePiece(self.rows, self.size)
+        return _DensePiece(self)
 
 
 class _DensePiece(Piece):
-    def __init__(self, rows: Rows, size: int) -> None:
-        dtype = np_dtype(rows.dtype)
-        super().__init__(size, dtype)
-        self._source = rows
-        self._memory = np.empty((size, rows.n_features + 2), dtype)
-        self._make = _DENSE[dtype.type]
+    def __init__(self, source: DenseRows) -> None:
+        dtype = np_dtype(source.rows.dtype)
+        super().__init__(source.size, dtype)
+        self._source = source
+        self._memory = np.empty((source.size, source.rows.n_features + 2), dtype)
+        self._set_length(source.size)
+
+    def _set_length(self, n: int) -> None:
+        self._rows, self._sign, self.held = self._memory[:n], self._signs[:n], self._none_held[:n]
+        self.dataset = _DENSE[self._rows.dtype.type](self._rows, self._sign, self._ones[:n])
 
     def load(self, where: Array | slice) -> None:
         """Take the rows of these numbers."""
-        source = self._source
-        rows = (
-            source.slice(where.start, where.stop)
-            if isinstance(where, slice)
-            else source.take(where)
-        )
-        x = rows.numpy()
-        n = len(x)
-        self._rows, self._sign, self.held = self._memory[:n], self._signs[:n], self._held[:n]
-        self._rows[:, :-2] = x
-        self.squares = np.einsum("bf,bf->b", x, x)
-        self.dataset = self._make(self._rows, self._sign, self._ones[:n])
+        rows = self._source.rows
+        if self._source.whole is None:
+            if isinstance(where, slice):
+                x = rows.slice(where.start, where.stop).numpy()
+            else:
+                x = rows.take(where).numpy()
+            if len(x) != len(self._rows):
+                self._set_length(len(x))
+            self._rows[:, :-2] = x
+            self.squares = _squares(x)
+        else:
+            whole, squares = self._source.whole
+            self._rows[...] = whole[where]
+            self.squares = squares[where]
 
-    def show(self, sign: Array, unit: float, square_unit: float) -> None:
-        """Set signs (B,) and the added features: ``sign * unit`` and that of the squares."""
+    def show(self, sign: Array, count: float, squares: Array) -> None:
+        """Set signs (B,), and the added features to signed multiples of 1 and of `squares` (B,)."""
         self._sign[:] = sign
-        np.multiply(sign, unit, out=self._rows[:, -2])
-        np.multiply(sign, square_unit * self.squares, out=self._rows[:, -1])
+        np.multiply(sign, count, out=self._rows[:, -2])
+        np.multiply(sign, squares, out=self._rows[:, -1])
 
 
 class CompressedRows:
@@ -155,25 +167,29 @@ class CompressedRows:
 
 class _CompressedPiece(Piece):
     def __init__(self, source: CompressedRows) -> None:
-        dtype = source.padded.dtype
-        super().__init__(source.size, dtype)
+        super().__init__(source.size, source.padded.dtype)
         self._source = source
-        self._make = _COMPRESSED[dtype.type]
 
     def load(self, where: Array | slice) -> None:
         """Take the rows of these numbers."""
         rows = self._source.padded[where]
         n = rows.shape[0]
-        self._sign, self.held = self._signs[:n], self._held[:n]
+        self._sign, self.held = self._signs[:n], self._none_held[:n]
         self._data, self._last = rows.data, rows.indptr[1:] - 1
+        self._last_but_one = self._last - 1
         self.squares = self._source.squares[where]
-        self.dataset = self._make(rows.data, rows.indptr, rows.indices, self._sign, self._ones[:n])
+        make = _COMPRESSED[rows.dtype.type]
+        self.dataset = make(rows.data, rows.indptr, rows.indices, self._sign, self._ones[:n])
 
-    def show(self, sign: Array, unit: float, square_unit: float) -> None:
-        """Set signs (B,) and the added features: ``sign * unit`` and that of the squares."""
+    def show(self, sign: Array, count: float, squares: Array) -> None:
+        """Set signs (B,), and the added features to signed multiples of 1 and of `squares` (B,)."""
         self._sign[:] = sign
-        self._data[self._last - 1] = sign * unit
-        self._data[self._last] = sign * (square_unit * self.squares)
+        self._data[self._last_but_one] = sign * count
+        self._data[self._last] = sign * squares
+
+
+def _squares(x: Array) -> Array:
+    return np.einsum("bf,bf->b", x, x)
 
 
 def _compressed(rows: Rows) -> sparse.csr_array:

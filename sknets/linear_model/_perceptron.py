@@ -370,8 +370,10 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     def _class_steps(self, data: TrainingData, positive: np.ndarray) -> np.ndarray:
         """Return the signed step of a row of each class in each binary problem."""
         classes = data.codec.classes
-        labels = classes[data.target.cpu().numpy()]
-        weights = compute_class_weight(self.class_weight, classes=classes, y=labels)
+        weights = np.ones(len(classes))
+        if self.class_weight is not None:
+            labels = classes[data.target.cpu().numpy()]
+            weights = compute_class_weight(self.class_weight, classes=classes, y=labels)
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise ValueError(
                 f"class_weight must be finite and must not be negative, got {self.class_weight!r}."
