@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,6 @@ def make_random_state(random_state: Any) -> np.random.RandomState:
     """
     if random_state is None:
         return np.random.RandomState()
-    if isinstance(random_state, Integral):
-        return np.random.RandomState(int(random_state))
     return check_random_state(random_state)
 
 

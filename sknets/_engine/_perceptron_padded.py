@@ -22,8 +22,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # rows of one.
 _PIECE, _FEWEST_ROWS = 2**18, 32
 
-# Numbers looked at to learn how many of X are zero.
-_SAMPLE = 2**16
+# Numbers looked at to learn how many of X are zero, and numbers compressed at once.
+_SAMPLE, _BLOCK = 2**14, 2**16
 
 # What has to be saved for dense rows to be compressed: so many times the numbers of X over all
 # passes, so many multiply-adds a pass. They may then take so many bytes.
@@ -175,7 +175,7 @@ class _CompressedPiece(Piece):
         rows = self._source.padded[where]
         n = rows.shape[0]
         self._sign, self.held = self._signs[:n], self._none_held[:n]
-        self._data, self._last = rows.data, rows.indptr[1:] - 1
+        self._data, self._last = rows.data, rows.indptr[1:].astype(np.intp) - 1
         self._last_but_one = self._last - 1
         self.squares = self._source.squares[where]
         make = _COMPRESSED[rows.dtype.type]
@@ -195,7 +195,7 @@ def _squares(x: Array) -> Array:
 def _compressed(rows: Rows) -> sparse.csr_array:
     """Return dense rows as CSR, with two features of ones added."""
     n_features = rows.n_features + 2
-    size = max(1, min(rows.n, _SAMPLE // n_features))
+    size = max(1, min(rows.n, _BLOCK // n_features))
     memory = np.ones((size, n_features), np_dtype(rows.dtype))
     numbers = np.broadcast_to(np.arange(n_features, dtype=np.int32), memory.shape)
     data, indices, lengths = [], [], [np.zeros(1, np.int32)]
