@@ -3,6 +3,11 @@
 # Validates parameters before a fit and tears callbacks down after it, as every estimator does.
 from sklearn.base import _fit_context as fit_context
 
+# The compiled loop of scikit-learn's Perceptron, which runs ours where rows are short.
+from sklearn.linear_model._sgd_fast import Hinge
+from sklearn.linear_model._sgd_fast import _plain_sgd32 as plain_sgd32
+from sklearn.linear_model._sgd_fast import _plain_sgd64 as plain_sgd64
+
 # What scikit-learn's searches have in common.
 from sklearn.model_selection._search import BaseSearchCV
 
@@ -14,6 +19,14 @@ from sklearn.utils._array_api import get_namespace_and_device, move_to
 
 # The rules that ``_parameter_constraints`` are written in; `Hidden` ones are not named in errors.
 from sklearn.utils._param_validation import Hidden, Interval, Options, StrOptions
+
+# The rows that the loop of its Perceptron walks through.
+from sklearn.utils._seq_dataset import (
+    ArrayDataset32,
+    ArrayDataset64,
+    CSRDataset32,
+    CSRDataset64,
+)
 
 # The rules of scikit-learn for y and for weights, with its error messages.
 from sklearn.utils.multiclass import _check_partial_fit_first_call as check_partial_fit_first_call
@@ -39,8 +52,13 @@ class ParameterNamesMixin:
 
 
 __all__ = [
+    "ArrayDataset32",
+    "ArrayDataset64",
     "BaseSearchCV",
+    "CSRDataset32",
+    "CSRDataset64",
     "Hidden",
+    "Hinge",
     "Interval",
     "Options",
     "ParameterNamesMixin",
@@ -52,5 +70,7 @@ __all__ = [
     "get_namespace_and_device",
     "move_to",
     "num_samples",
+    "plain_sgd32",
+    "plain_sgd64",
     "safe_indexing",
 ]

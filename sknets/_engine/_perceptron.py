@@ -20,7 +20,9 @@ from torch import Tensor
 
 from sknets._core import limit_threads
 from sknets._engine._epochs import Hooks
-from sknets._engine._perceptron_block import Coupling, correct_block, follow_rows
+from sknets._engine._perceptron_block import Coupling, correct_block
+from sknets._engine._perceptron_compiled import CompiledRule, compiled_rule
+from sknets._engine._perceptron_followed import FollowedRule, followed_rule
 from sknets._engine._perceptron_task import (
     PerceptronResult,
     PerceptronSettings,
@@ -37,9 +39,6 @@ _WORTH_THREADS = 5e7
 
 # Numbers gathered from X at once: small blocks of few features are cut from one larger piece.
 _GATHERED = 2**17
-
-# Up to this many rows and features each class is followed alone, without inner products of rows.
-FEW_ROWS, FEW_FEATURES = 4096, 128
 
 
 @dataclass
@@ -75,6 +74,9 @@ class PerceptronLoop:
         Told of every epoch.
     """
 
+    # Whether few rows may be followed class by class, which shares nothing between classes.
+    _follows_few = True
+
     def __init__(
         self,
         task: PerceptronTask,
@@ -107,13 +109,13 @@ class PerceptronLoop:
         size = settings.block_rows or (64 if task.rows.n_features > 256 else 128)
         self._size = min(size, task.rows.n)
         self._truncated: list[TruncatedWeights] | None = None
-        self._few_rows = self._rows_if_few()
+        self._rule = self._choose_rule()
         if settings.payment > 0:
             coef = start.coef.cpu().numpy()
             self._truncated = [
                 TruncatedWeights.start(w, b) for w, b in zip(coef, start.intercept, strict=True)
             ]
-        elif self._few_rows is None:
+        elif self._rule is None:
             self._coupling = Coupling(
                 self._size, settings.shrinkage, settings.intercept_step, self._dtype
             )
@@ -130,7 +132,7 @@ class PerceptronLoop:
             epoch stand and a warning is given.
         """
         on_cpu = self.task.rows.device.type == "cpu"
-        small = self._size**2 * self.task.rows.n_features < _WORTH_THREADS
+        small = self._rule or self._size**2 * self.task.rows.n_features < _WORTH_THREADS
         first = len(self.result.epochs)
         with limit_threads(1 if on_cpu and small else None):
             try:
@@ -162,7 +164,7 @@ class PerceptronLoop:
             if self._truncated is not None:
                 pass_over = self._pass_by_runs
             else:
-                pass_over = self._pass_by_gram if self._few_rows is None else self._pass_by_class
+                pass_over = self._pass_by_gram if self._rule is None else self._pass_by_rows
             coef, intercept, done, state = pass_over(learning, order)
         self._check_finite(learning, coef, intercept)
         self.result = self._end_epoch(learning, coef, intercept, done, started)
@@ -178,36 +180,27 @@ class PerceptronLoop:
         self._order = self._order[self._permutation]
         return self._order
 
-    def _rows_if_few(self) -> Array | None:
-        """Return all rows (n, F + 1), with what the intercept sees, if they are few and short."""
-        rows, settings = self.task.rows, self.settings
-        few = rows.n <= FEW_ROWS and rows.n_features <= FEW_FEATURES
-        if not few or settings.alpha or settings.block_rows or rows.device.type != "cpu":
+    def _choose_rule(self) -> CompiledRule | FollowedRule | None:
+        """Return the rule for rows that are too short for blocks to pay, or None."""
+        settings = self.settings
+        fixed = not settings.intercept_step and self.result.intercept.any()
+        if settings.payment > 0 or settings.block_rows or fixed:
             return None
-        if not settings.intercept_step and self.result.intercept.any():
-            return None  # an intercept that is seen but never learns
-        intercept = np.full((rows.n, 1), settings.intercept_step**0.5, self._dtype)
-        return np.hstack([rows.slice(0, rows.n).numpy(), intercept])
+        rule = compiled_rule(self.task, settings)
+        if rule is None and self._follows_few:
+            return followed_rule(self.task, settings)
+        return rule
 
-    def _pass_by_class(self, learning: Array, order: Array | None) -> tuple:
-        """Pass over few rows class by class; the intercept is the weight of a last feature."""
-        assert self._few_rows is not None
-        where: Any = slice(None) if order is None else order
-        rows, label = self._few_rows[where], self.task.target[where]
-        signs = self._signs[learning].take(label, axis=1)
-        steps = self._steps[learning].take(label, axis=1)
-        if self.task.sample_weight is not None:
-            steps = steps * self.task.sample_weight[where]
-        scale = self.settings.intercept_step**0.5
-        last = self.result.intercept[learning] / (scale or 1.0)
-        weights = np.hstack([self.result.coef.numpy()[learning], last[:, None]])
-        weights = weights.astype(self._dtype, copy=False)
-        done = _Pass.of(len(learning))
-        for i in range(len(learning)):
-            seen = follow_rows(rows, signs[i], steps[i].tolist(), weights[i])
-            done.loss[i] = -sum(seen)
-            done.n_mistakes[i] = len(seen)
-        return torch.from_numpy(weights[:, :-1].copy()), weights[:, -1] * scale, done, None
+    def _pass_by_rows(self, learning: Array, order: Array | None) -> tuple:
+        """Pass over short rows, class by class."""
+        assert self._rule is not None
+        coef = self.result.coef.numpy()[learning]
+        intercept = self.result.intercept[learning].astype(np.float64)
+        loss, n_mistakes = self._rule.pass_over(
+            order, self._signs[learning], self._steps[learning], coef, intercept
+        )
+        done = _Pass(loss, np.zeros(len(learning)), n_mistakes)
+        return torch.from_numpy(coef), intercept, done, None
 
     def _pass_by_gram(self, learning: Array, order: Array | None) -> tuple:
         """Pass over the rows in blocks, all classes at once."""
@@ -291,7 +284,7 @@ class PerceptronLoop:
 
     def _check_finite(self, learning: Array, coef: Tensor, intercept: Array) -> None:
         """Raise if a weight of the learning classes is not finite."""
-        if not (bool(torch.isfinite(coef).all()) and np.isfinite(intercept).all()):
+        if not (np.isfinite(coef.cpu().numpy()).all() and np.isfinite(intercept).all()):
             raise not_finite(len(self.result.epochs) + 1, self.settings.step_size)
 
     # -- after an epoch --------------------------------------------------------------------------

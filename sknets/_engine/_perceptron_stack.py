@@ -50,6 +50,8 @@ class PerceptronStack(PerceptronLoop):
         What its own fit would have raised.
     """
 
+    _follows_few = False
+
     def __init__(
         self,
         task: PerceptronTask,

@@ -111,10 +111,10 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
 
     Notes
     -----
-    Rows are taken in blocks. The scores of a block are one product; a mistake then shifts the
-    scores of the rows behind it by a row of the block's Gram matrix. This pays where rows have
-    hundreds of features. Few rows of few features are followed from mistake to mistake instead;
-    there scikit-learn's compiled loop is several times faster. With
+    Rows of few numbers that are not zero pass through scikit-learn's compiled loop, where neither
+    rows nor classes are weighted and there is no penalty. Other rows are taken in blocks: the
+    scores of a block are one product, and a mistake then shifts the scores of the rows behind it by
+    a row of the block's Gram matrix. Few weighted rows are followed from mistake to mistake. With
     ``shuffle=False`` the weights are scikit-learn's up to rounding; with ``shuffle=True`` all
     classes see the same order, where scikit-learn draws one for each.
 
@@ -370,8 +370,10 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     def _class_steps(self, data: TrainingData, positive: np.ndarray) -> np.ndarray:
         """Return the signed step of a row of each class in each binary problem."""
         classes = data.codec.classes
-        labels = classes[data.target.cpu().numpy()]
-        weights = compute_class_weight(self.class_weight, classes=classes, y=labels)
+        weights = np.ones(len(classes))
+        if self.class_weight is not None:
+            labels = classes[data.target.cpu().numpy()]
+            weights = compute_class_weight(self.class_weight, classes=classes, y=labels)
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise ValueError(
                 f"class_weight must be finite and must not be negative, got {self.class_weight!r}."

@@ -13,7 +13,6 @@ import torch
 from sknets._base import CannotStack, StackedFit, Stacker, TrainingData
 from sknets._core import make_random_state
 from sknets._data import SparseRows, SubsetRows
-from sknets._engine._perceptron import FEW_FEATURES, FEW_ROWS
 from sknets._engine._perceptron_stack import PerceptronStack
 from sknets._engine._perceptron_task import PerceptronResult, PerceptronSettings
 
@@ -53,10 +52,6 @@ class PerceptronStacker(Stacker):
         data, first = _data_of(fits[0]), fits[0].estimator
         if len(data.codec.classes) < 2:
             raise CannotStack("its fold shows one class")
-        penalised = first.penalty is not None and first.alpha > 0
-        few = data.rows.n <= FEW_ROWS and data.rows.n_features <= FEW_FEATURES
-        if few and not penalised and data.device.type == "cpu":
-            raise CannotStack("few short rows are followed class by class, which shares nothing")
         random_state = make_random_state(copy.copy(first.random_state))
         try:
             task, held = first._split(data, random_state)

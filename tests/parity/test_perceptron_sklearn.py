@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import sklearn.linear_model
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sknets.linear_model import Perceptron
 
@@ -152,3 +154,35 @@ def test_shuffled_accuracy_is_not_worse(load):
         theirs.append(model.score(X_test, y_test))
     spread = np.hypot(np.std(ours), np.std(theirs)) / np.sqrt(len(ours))
     assert np.mean(ours) > np.mean(theirs) - 3 * spread - 0.01
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", [*DATA, "one hot"])
+@pytest.mark.parametrize("as_csr", [False, True])
+def test_same_bits_without_weights_and_penalty(name, dtype, as_csr):
+    """The same compiled loop sees the same rows, with two features added that move no score."""
+    if name == "one hot":
+        X = OneHotEncoder(sparse_output=False).fit_transform(load_digits().data[:600])
+        y = load_digits().target[:600]
+    else:
+        X, y = _load(name)
+    X = X.astype(dtype)
+    ours, theirs = _fit_both(sparse.csr_array(X) if as_csr else X, y)
+    np.testing.assert_array_equal(ours.coef_, theirs.coef_)
+    if not as_csr:  # the intercept of sparse rows is rounded to float32 once an epoch
+        np.testing.assert_array_equal(ours.intercept_, theirs.intercept_)
+    assert ours.n_iter_ == theirs.n_iter_
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", ["iris", "breast cancer"])
+def test_same_loss_of_each_epoch(name, capsys):
+    X, y = _load(name)
+    y = (y == 1).astype(int)
+    X = StandardScaler().fit_transform(X)
+    ours = Perceptron(shuffle=False, device="cpu", tol=None, max_iter=9).fit(X, y)
+    capsys.readouterr()
+    theirs = sklearn.linear_model.Perceptron(shuffle=False, tol=None, max_iter=9, verbose=1)
+    theirs.fit(X, y)
+    printed = re.findall(r"Avg\. loss: ([0-9.]+)", capsys.readouterr().out)
+    np.testing.assert_allclose(ours.history_["train_loss"], np.array(printed, float), atol=6e-7)

@@ -410,7 +410,6 @@ def test_a_diverging_perceptron_fails_alone():
 @pytest.mark.parametrize(
     ("settings", "load", "reason"),
     [
-        ({}, digits, "class by class"),
         ({"penalty": "l1"}, wide, "shares nothing"),
         ({"random_state": None}, wide, "not an integer"),
     ],
