@@ -83,7 +83,10 @@ class LabelCodec:
 
     @classmethod
     def from_labels(cls, y: Any) -> LabelCodec:
-        """Learn the classes from y."""
+        """Learn the classes from a y that `check_labels` has seen."""
+        if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biufSU":
+            # Whatever else could be found out about it takes longer than to fit a few rows.
+            return cls(np.unique(y), multilabel=False, sparse_output=False)
         multilabel = type_of_target(y, input_name="y").startswith("multilabel")
         if not multilabel and getattr(y, "ndim", 1) == 2:
             raise ValueError(
