@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from sknets._data import (
     Namespace,
     Rows,
     as_tensor_view,
+    assemble,
     check_features,
     check_labels,
     check_sample_weight,
@@ -92,7 +93,8 @@ class BaseClassifier(
 
     A child has the parameters ``device`` and ``precision``, calls `_check_training_data` inside
     `_all_or_nothing` in its ``fit``, sets ``_codec``, ``_namespace`` and ``classes_`` by
-    `_remember`, and implements `_logits`. One whose fits can be stacked names its `Stacker`.
+    `_remember`, and implements `_logits_in_blocks`. One whose fits can be stacked names its
+    `Stacker`.
     """
 
     _stacker: Any = None
@@ -175,12 +177,17 @@ class BaseClassifier(
 
     # -- for prediction --------------------------------------------------------------------------
 
-    def _logits(self, X: Any) -> torch.Tensor:
-        """Return logits (n, n_outputs) of a checked X, on any device."""
+    def _logits_in_blocks(self, X: Any) -> Iterator[tuple[int, int, torch.Tensor]]:
+        """Yield (start, stop, logits (b, n_outputs)) of blocks of a checked X, on any device."""
         raise NotImplementedError
 
-    def _checked_logits(self, X: Any, method: str) -> tuple[torch.Tensor, Namespace]:
-        """Check X against the fit and return its logits and where outputs go."""
+    def _answer(
+        self, X: Any, method: str, answer: Callable[[torch.Tensor], Any]
+    ) -> tuple[Any, Namespace]:
+        """Check X against the fit; return what `answer` makes of its logits, and where that goes.
+
+        The result is filled a block of rows at a time, so that no other memory grows with X.
+        """
         check_is_fitted(self)
         X = self._flatten(X, reset=False)
         namespace = namespace_of(X)
@@ -190,7 +197,10 @@ class BaseClassifier(
                 f"and the same device as those passed to fit(), which was {self._namespace.name}, "
                 f"got {namespace.name}."
             )
-        return self._logits(check_features(self, X, reset=False)), namespace
+        X = check_features(self, X, reset=False)
+        blocks = self._logits_in_blocks(X)
+        parts = ((start, stop, answer(logits)) for start, stop, logits in blocks)
+        return assemble(parts, X.shape[0]), namespace
 
     def decision_function(self, X: Any) -> Any:
         """Return the logits of the rows of X: log-odds up to the softmax or sigmoid.
@@ -214,10 +224,13 @@ class BaseClassifier(
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
-        logits, namespace = self._checked_logits(X, "decision_function")
-        if self._codec.n_outputs == 1 and self._codec.kind == "binary":
-            logits = logits[:, 0]
-        return namespace.export(logits)
+
+        def scores(logits: torch.Tensor) -> torch.Tensor:
+            is_one = self._codec.n_outputs == 1 and self._codec.kind == "binary"
+            return logits[:, 0] if is_one else logits
+
+        answer, namespace = self._answer(X, "decision_function", scores)
+        return namespace.export(answer)
 
     def predict(self, X: Any) -> Any:
         """Predict the labels of the rows of X.
@@ -239,8 +252,7 @@ class BaseClassifier(
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
-        logits, namespace = self._checked_logits(X, "predict")
-        labels = self._codec.decode(logits)
+        labels, namespace = self._answer(X, "predict", lambda logits: self._codec.decode(logits))
         return namespace.export_labels(labels) if isinstance(labels, np.ndarray) else labels
 
     def __sklearn_tags__(self) -> Any:
@@ -275,8 +287,10 @@ class ProbabilisticMixin:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
-        logits, namespace = self._checked_logits(X, "predict_proba")
-        return namespace.export(self._codec.probabilities(logits))
+        proba, namespace = self._answer(
+            X, "predict_proba", lambda logits: self._codec.probabilities(logits)
+        )
+        return namespace.export(proba)
 
     def predict_log_proba(self: Any, X: Any) -> Any:
         """Return the logarithm of the probability of every class for the rows of X.
@@ -298,5 +312,7 @@ class ProbabilisticMixin:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
-        logits, namespace = self._checked_logits(X, "predict_log_proba")
-        return namespace.export(self._codec.log_probabilities(logits))
+        answer, namespace = self._answer(
+            X, "predict_log_proba", lambda logits: self._codec.log_probabilities(logits)
+        )
+        return namespace.export(answer)

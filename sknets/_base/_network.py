@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
@@ -284,23 +284,15 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
 
     # -- prediction ------------------------------------------------------------------------------
 
-    def _logits(self, X: Any) -> torch.Tensor:
+    def _logits_in_blocks(self, X: Any) -> Iterator[tuple[int, int, torch.Tensor]]:
         parameter = next(self.module_.parameters())
-        rows = make_rows(X, dtype=parameter.dtype, device=parameter.device)
+        rows = make_rows(X, dtype=parameter.dtype, device=parameter.device, once=True)
         autocast = torch.bfloat16 if self.precision == "bf16" else None
         module = self._engine_module(self.module_)
-        logits: torch.Tensor | None = None
-        for start, stop, part in logits_in_blocks(module, rows, autocast=autocast):
-            if logits is None:
-                # One piece of memory from the start: parts kept between one block of rows and the
-                # next would hold the heap at the size of all blocks together.
-                logits = part if stop == rows.n else part.new_empty((rows.n, *part.shape[1:]))
-            if logits is not part:
-                logits[start:stop] = part
-        assert logits is not None  # a checked X has rows
-        if self._codec.kind == "binary" and logits.shape[1] == 2:
-            return logits[:, 1:] - logits[:, :1]
-        return logits
+        for start, stop, logits in logits_in_blocks(module, rows, autocast=autocast):
+            if self._codec.kind == "binary" and logits.shape[1] == 2:
+                logits = logits[:, 1:] - logits[:, :1]
+            yield start, stop, logits
 
     # -- persistence -----------------------------------------------------------------------------
 

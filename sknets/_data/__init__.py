@@ -1,5 +1,6 @@
 """Arrays in, tensors out: validation, label codec, weights, rows and where outputs go."""
 
+from sknets._data._assembly import assemble
 from sknets._data._batches import Batches
 from sknets._data._features import check_features, input_dtype
 from sknets._data._labels import LabelCodec, check_labels
@@ -26,6 +27,7 @@ __all__ = [
     "SubsetRows",
     "as_numpy",
     "as_tensor_view",
+    "assemble",
     "check_features",
     "check_labels",
     "check_sample_weight",

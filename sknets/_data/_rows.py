@@ -76,8 +76,12 @@ class Rows:
     def _take(self, index: Index) -> torch.Tensor:
         raise NotImplementedError
 
-    def slice(self, start: int, stop: int) -> torch.Tensor:
-        """Return rows `start` to `stop`, shape (stop - start, n_features)."""
+    def slice(self, start: int, stop: int, *, aligned: bool = True) -> torch.Tensor:
+        """Return rows `start` to `stop`, shape (stop - start, n_features).
+
+        Where they lie in memory need not matter to who multiplies by NumPy: ``aligned=False``
+        saves a copy then.
+        """
         raise NotImplementedError
 
     def to(self, device: torch.device) -> Rows:
@@ -108,9 +112,10 @@ class DenseRows(Rows):
         rows = data.index_select(0, where)
         return rows.to(self.device, self.dtype) if out is None else out.copy_(rows)
 
-    def slice(self, start: int, stop: int) -> torch.Tensor:
+    def slice(self, start: int, stop: int, *, aligned: bool = True) -> torch.Tensor:
         """Return rows `start` to `stop`; a view where dtype, device and place already fit."""
-        return _steady(self.data[start:stop].to(self.device, self.dtype))
+        part = self.data[start:stop].to(self.device, self.dtype)
+        return _steady(part) if aligned else part.contiguous()
 
 
 class ArrayRows(Rows):
@@ -127,7 +132,7 @@ class ArrayRows(Rows):
     def _take(self, index: Index) -> torch.Tensor:
         return self._convert(self.array[np.asarray(index)])
 
-    def slice(self, start: int, stop: int) -> torch.Tensor:
+    def slice(self, start: int, stop: int, *, aligned: bool = True) -> torch.Tensor:
         """Return rows `start` to `stop`, shape (stop - start, n_features)."""
         return self._convert(self.array[start:stop])
 
@@ -153,7 +158,7 @@ class SparseRows(Rows):
     def _take(self, index: Index) -> torch.Tensor:
         return self._densify(self.csr[np.asarray(index)])
 
-    def slice(self, start: int, stop: int) -> torch.Tensor:
+    def slice(self, start: int, stop: int, *, aligned: bool = True) -> torch.Tensor:
         """Return rows `start` to `stop`, shape (stop - start, n_features)."""
         return self._densify(self.csr[start:stop])
 
@@ -182,14 +187,15 @@ class SubsetRows(Rows):
         """Return the rows numbered `index` among these, in `out` if given."""
         return self.rows.take(self.index[np.asarray(index)], out)
 
-    def slice(self, start: int, stop: int) -> torch.Tensor:
+    def slice(self, start: int, stop: int, *, aligned: bool = True) -> torch.Tensor:
         """Return rows `start` to `stop` of these, shape (stop - start, n_features)."""
         return self.rows.take(self.index[start:stop])
 
 
-def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device) -> Rows:
+def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device, once: bool = False) -> Rows:
     """Return the rows of a checked X.
 
+    Who reads X only `once` gets it converted and brought into line a block at a time. Else
     A dense X in memory is brought to `dtype` and into line once. A memory map stays on disk and
     is converted a block at a time. On an accelerator X goes there once, whole, if it takes at
     most half of the free memory.
@@ -203,7 +209,7 @@ def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device) -> Rows:
     if device.type != "cpu" and data.device != device:
         fits = data.numel() * dtype.itemsize <= free_bytes(device) // 2
         data = data.to(device, dtype) if fits else data
-    elif not on_disk:
+    elif not (on_disk or once):
         data = data.to(dtype)
         data = _steady(data) if data.nbytes <= _COPY_BYTES else data
     return DenseRows(data, dtype=dtype, device=device)

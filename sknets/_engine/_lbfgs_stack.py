@@ -51,25 +51,32 @@ def stacked_lbfgs(stack: LogisticStack, numbers: Array, after_tick: Callable[[],
 
 
 class _Memory:
-    """The last pairs of steps s and changes y of the gradient, of each of A models."""
+    """The last pairs of steps s and changes y of the gradient, of each of A models.
+
+    The inverse of the upper triangle of S'Y, in the order of the pairs' ages, is kept and not the
+    triangle: without its oldest row and column it is still the inverse of the rest, and another
+    pair adds one column. So nothing is solved, and places need no order: an empty one holds zeros.
+    """
+
+    ARRAYS = ("pairs", "inverse", "yy", "sy", "n_updates", "scale")
 
     def __init__(self, n_models: int, size: int) -> None:
         self.pairs = np.zeros((n_models, 2 * _PAIRS, size))  # s in the first half, y in the second
-        self.sy = np.zeros((n_models, _PAIRS, _PAIRS))
+        self.inverse = np.zeros((n_models, _PAIRS, _PAIRS))
         self.yy = np.zeros((n_models, _PAIRS, _PAIRS))
-        self.age = np.zeros((n_models, _PAIRS), np.int64)  # number of the update; 0 is empty
+        self.sy = np.zeros((n_models, _PAIRS))
+        self.n_updates = np.zeros(n_models, np.int64)  # since the memory was empty
         self.scale = np.ones(n_models)
-
-    ARRAYS = ("pairs", "sy", "yy", "age", "scale")
 
     def forget(self, row: int) -> None:
         """Empty the memory of one model."""
-        self.age[row] = 0
+        for array in (self.inverse, self.yy, self.sy, self.n_updates):
+            array[row] = 0
         self.scale[row] = 1.0
 
     def is_empty(self, row: int) -> bool:
         """Whether a model has no pairs."""
-        return not self.age[row].any()
+        return not self.n_updates[row]
 
     def directions(
         self, grads: Array, steps: Array, changes: Array, sy: Array, kept: Array
@@ -85,16 +92,16 @@ class _Memory:
         kept : ndarray of shape (A,)
             Whether a pair is kept.
         """
-        products = self.pairs @ np.stack([grads, changes], axis=1).transpose(0, 2, 1)
-        s_and_y_grads = products[:, :, 0]
+        products = self.pairs @ np.stack([grads, changes], axis=1).mT
+        of_grads = products[:, :, 0]
         new = np.flatnonzero(kept)
         if len(new):
             grads_of_new = grads if len(new) == len(grads) else grads[new]
-            at = self._remember(new, steps, changes, sy, products[:, :, 1])
+            at = self._remember(new, steps, changes, sy, products[new, :, 1])
             rows = self.pairs[new, at], self.pairs[new, _PAIRS + at]
-            s_and_y_grads[new, at] = np.einsum("ap,ap->a", rows[0], grads_of_new)
-            s_and_y_grads[new, _PAIRS + at] = np.einsum("ap,ap->a", rows[1], grads_of_new)
-        directions = (self._weights(s_and_y_grads)[:, None] @ self.pairs)[:, 0]
+            of_grads[new, at] = np.vecdot(rows[0], grads_of_new)
+            of_grads[new, _PAIRS + at] = np.vecdot(rows[1], grads_of_new)
+        directions = (self._weights(of_grads)[:, None] @ self.pairs)[:, 0]
         directions += self.scale[:, None] * grads
         return np.negative(directions, out=directions)
 
@@ -103,35 +110,39 @@ class _Memory:
     ) -> Array:
         """Write the pairs of the rows `new` over their oldest ones and return their places.
 
-        `products` (A, 2 m) are the old pairs times the changes.
+        `products` (len(new), 2 m) are the old pairs times the changes.
         """
-        age = self.age[new]
-        at = age.argmin(axis=1)
-        self.age[new, at] = age.max(axis=1) + 1
+        at = self.n_updates[new] % _PAIRS
+        self.n_updates[new] += 1
+        sy, yy = sy[new], np.vecdot(changes, changes)[new]
         self.pairs[new, at], self.pairs[new, _PAIRS + at] = steps[new], changes[new]
-        yy = np.einsum("ap,ap->a", changes, changes)[new]
-        self.sy[new, :, at] = products[new, :_PAIRS]
-        self.sy[new, at, at] = sy[new]
-        self.yy[new, :, at] = self.yy[new, at, :] = products[new, _PAIRS:]
+        inverse = self.inverse[new]
+        rows = np.arange(len(new))
+        inverse[rows, at] = inverse[rows, :, at] = products[rows, at] = 0
+        column = np.einsum("amn,an->am", inverse, products[:, :_PAIRS])
+        column /= -sy[:, None]
+        column[rows, at] = 1 / sy
+        inverse[rows, :, at] = column
+        self.inverse[new] = inverse
+        self.yy[new, :, at] = self.yy[new, at, :] = products[:, _PAIRS:]
         self.yy[new, at, at] = yy
-        self.scale[new] = sy[new] / yy
+        self.sy[new, at] = sy
+        self.scale[new] = sy / yy
         return at
 
     def _weights(self, products: Array) -> Array:
         """Return the multiples (A, 2 m) of the pairs in the inverse Hessian times the gradient."""
-        age, scale = self.age, self.scale[:, None]
-        full = age > 0
-        products = products * np.concatenate([full, full], axis=1)
-        s_grad, y_grad = products[:, :_PAIRS], products[:, _PAIRS:]
-        in_order = (age[:, :, None] <= age[:, None, :]) & full[:, :, None] & full[:, None, :]
-        upper = self.sy * in_order
-        diagonal = np.einsum("amm->am", upper).copy()
-        np.einsum("amm->am", upper)[~full] = 1.0
-        yy = self.yy * (full[:, :, None] & full[:, None, :])
-        inner = np.linalg.solve(upper, s_grad[:, :, None])
-        right = diagonal * inner[:, :, 0] + scale * ((yy @ inner)[:, :, 0] - y_grad)
-        outer = np.linalg.solve(upper.transpose(0, 2, 1), right[:, :, None])
-        return np.concatenate([outer[:, :, 0], -scale * inner[:, :, 0]], axis=1)
+        scale = self.scale[:, None]
+        s_grads, y_grads = products[:, :_PAIRS], products[:, _PAIRS:]
+        inner = np.einsum("amn,an->am", self.inverse, s_grads)
+        right = np.einsum("amn,an->am", self.yy, inner)
+        right -= y_grads
+        right *= scale
+        right += self.sy * inner
+        weights = np.empty_like(products)
+        np.einsum("anm,an->am", self.inverse, right, out=weights[:, :_PAIRS])
+        np.multiply(inner, -scale, out=weights[:, _PAIRS:])
+        return weights
 
 
 class _Walk:
@@ -158,7 +169,7 @@ class _Walk:
         self.memory = _Memory(len(numbers), stack.size)
         self.directions = -self.grads
         with np.errstate(invalid="ignore", over="ignore"):
-            self.slopes = -np.einsum("ap,ap->a", self.grads, self.grads)
+            self.slopes = -np.vecdot(self.grads, self.grads)
         self.steps = 1 / np.sqrt(np.maximum(-self.slopes, np.finfo(np.float64).tiny))
         self.evaluations = np.ones(len(numbers), np.int64)
         self.iterations = np.zeros(len(numbers), np.int64)
@@ -182,7 +193,7 @@ class _Walk:
         self.evaluations += 1
         self.trials += 1
         with np.errstate(invalid="ignore", over="ignore"):
-            slopes = np.einsum("ap,ap->a", grads, self.directions)
+            slopes = np.vecdot(grads, self.directions)
         fine = self._note_failures(values, slopes)
         ends = self._search(fine, values, slopes)
         if ends.any():
@@ -263,7 +274,7 @@ class _Walk:
         self._judge(rows, before[rows])
         with np.errstate(invalid="ignore", over="ignore"):
             directions = self.memory.directions(self.grads, moved, changes, sy, kept)
-            slopes = np.einsum("ap,ap->a", self.grads, directions)
+            slopes = np.vecdot(self.grads, directions)
         if len(rows) == len(ends):
             self.directions = directions
         else:

@@ -45,8 +45,9 @@ class FewRows:
         of_classes = self._binary if len(logits) == 1 else self._multinomial
         losses, residual = of_classes(logits)
         residual *= self._share
-        loss = float(np.dot(losses, np.broadcast_to(self._share, losses.shape)))
-        return loss, np.dot(residual, self._X).astype(np.float64, copy=False).ravel()
+        is_even = self._share.ndim == 0
+        loss = losses.sum() * self._share if is_even else np.dot(losses, self._share)
+        return float(loss), np.dot(residual, self._X).astype(np.float64, copy=False).ravel()
 
     def _binary(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         against = logits * -self._target

@@ -87,7 +87,7 @@ class LogisticStack:
         self.folds = folds
         self.models = models
         self.fit_intercept = fit_intercept
-        self.shape = (len(folds[0].indicators), folds[0].width)
+        self.shape = (folds[0].n_outputs, folds[0].width)
         self.size = self.shape[0] * self.shape[1]
         self.dtype = folds[0].X.dtype
         self.penalised = np.ones(self.shape, bool)
@@ -98,6 +98,7 @@ class LogisticStack:
         self._fold_of = np.array([model.fold for model in models])
         self._norms = np.array([fold.largest_norm for fold in folds])
         self._is_weighted = any(model.share is not None for model in models)
+        self._last_shares: dict[int, tuple[bytes, Array | None]] = {}
 
     def loss_gradient(self, params: Array, models: Array) -> tuple[Array, Array]:
         """Evaluate the smooth objectives of some models.
@@ -126,7 +127,7 @@ class LogisticStack:
             n_penalised = self.shape[1] - int(self.fit_intercept)
             coef = params.reshape(-1, *self.shape)[:, :, :n_penalised]
             l2 = self.l2[models]
-            values += 0.5 * l2 * np.einsum("akf,akf->a", coef, coef)
+            values += 0.5 * l2 * np.vecdot(coef, coef).sum(axis=1)
             grads.reshape(-1, *self.shape)[:, :, :n_penalised] += l2[:, None, None] * coef
         return values, grads
 
@@ -156,6 +157,14 @@ class LogisticStack:
         """Return the weights (A, n) of the rows of a fold; None if all are ``1 / n``."""
         if not self._is_weighted:
             return None
+        asked = models.tobytes()
+        known, shares = self._last_shares.get(fold, (b"", None))
+        if known != asked:  # the same models are asked about until one of them stops
+            shares = self._make_shares(fold, models)
+            self._last_shares[fold] = asked, shares
+        return shares
+
+    def _make_shares(self, fold: int, models: Array) -> Array | None:
         given = [self.models[i].share for i in models]
         if all(share is None for share in given):
             return None
@@ -170,32 +179,51 @@ class LogisticStack:
         fold, share = self.folds[number], self.shares(number, models)
         weights = self.by_class(params)
         values = np.zeros(len(models))
-        grads = np.zeros(weights.shape, self.dtype)
+        grads: Array | None = None
         n_rows = fold.block_rows(len(weights))
         memory = np.empty(len(weights) * n_rows, self.dtype)
         for start in range(0, fold.n, n_rows):
             rows = slice(start, start + n_rows)
-            logits = fold.forward(weights, rows, memory)
-            own = fold.own_logits(logits.reshape(self.shape[0], -1, logits.shape[1]), rows)
-            proba, losses, shift = self.probabilities(logits, shifted=shifted)
-            losses -= own if shift is None else own - shift
-            proba -= fold.indicators[:, None, rows]
+            residuals = fold.forward(weights, rows, memory)
+            losses = self._losses_residuals(fold, residuals, rows, shifted=shifted)
             if share is None:
                 values += losses.sum(axis=1, dtype=np.float64)
             else:
                 part = share[:, rows]
-                values += np.einsum("ab,ab->a", losses, part, dtype=np.float64)
-                proba *= part
-            grads += fold.backward(logits, rows)
+                values += np.vecdot(losses.astype(np.float64, copy=False), part)
+                by_class = residuals.reshape(self.shape[0], *part.shape)
+                by_class *= part
+            product = fold.backward(residuals, rows)
+            grads = product if grads is None else np.add(grads, product, out=grads)
+        assert grads is not None  # a fold has rows
         if share is None:
             values /= fold.n
             grads /= fold.n
         return values, self.by_model(grads)
 
+    def _losses_residuals(self, fold: Fold, logits: Array, rows: slice, *, shifted: bool) -> Array:
+        """Return the losses (A, b) of rows and turn their logits (K * A, b) into derivatives."""
+        n_outputs = self.shape[0]
+        if n_outputs == 1:  # the row's own class has a logit of zero
+            _, losses, shift = self.probabilities(logits, shifted=shifted)
+            if shift is not None:
+                losses += shift
+            return losses
+        by_class = logits.reshape(n_outputs, -1, logits.shape[1])
+        own = np.empty(by_class.shape[1:], self.dtype)
+        where = list(fold.classes_of(rows))
+        for k, of_class in where:
+            own[:, of_class] = by_class[k, :, of_class]
+        proba, losses, shift = self.probabilities(logits, shifted=shifted)
+        for k, of_class in where:
+            proba[k, :, of_class] -= 1
+        losses -= own if shift is None else np.subtract(own, shift, out=own)
+        return losses
+
     def needs_shift(self, params: Array, models: Array) -> Array:
         """Say for which models (A,) logits could be too large for ``exp``."""
         rows = params.reshape(-1, *self.shape)
-        longest = np.sqrt(np.einsum("akd,akd->ak", rows, rows).max(axis=1))
+        longest = np.sqrt(np.vecdot(rows, rows).max(axis=1))
         return ~(longest * self._norms[self._fold_of[models]] <= _SAFE_LOGIT[self.dtype])
 
     def probabilities(self, logits: Array, *, shifted: bool) -> tuple[Array, Array, Array | None]:
@@ -204,7 +232,7 @@ class LogisticStack:
         Returns
         -------
         proba : ndarray of shape (K, A, b)
-            For two classes, of the second.
+            For two classes, of the one that the row is not of.
         log_sums : ndarray of shape (A, b)
             Logarithm of the sum over classes of the exponentials of the logits less the shift.
         shift : ndarray of shape (A, b) or None
@@ -212,18 +240,21 @@ class LogisticStack:
         """
         n_outputs = self.shape[0]
         proba = logits.reshape(n_outputs, -1, logits.shape[1])
-        if n_outputs == 1:  # the first class has a logit of zero
+        if n_outputs == 1:  # the other class has a logit of zero
             shift = np.maximum(proba[0], 0) if shifted else None
-            first = np.exp(-shift) if shift is not None else 1
+            first = 1 if shift is None else np.exp(-shift)
         else:
-            shift, first = (proba.max(axis=0) if shifted else None), 0
+            shift, first = (proba.max(axis=0) if shifted else None), None
         if shift is not None:
             proba -= shift
         np.exp(proba, out=proba)
-        sums = proba[0] + first if n_outputs == 1 else proba.sum(axis=0)
+        sums = proba.sum(axis=0) if first is None else proba[0] + first
+        if n_outputs == 1:
+            log_sums = np.log1p(proba[0]) if shift is None else np.log(sums)
+            proba /= sums
+            return proba, log_sums, shift
         log_sums = np.log(sums)
-        np.divide(1, sums, out=sums)
-        proba *= sums
+        proba *= np.divide(1, sums, out=sums)
         return proba, log_sums, shift
 
     def centred(self, params: Array, model: StackedModel) -> Array:

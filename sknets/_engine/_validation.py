@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from sknets._data import Rows
+from sknets._engine._dense_forward import dense_forward
 from sknets._nn import Loss
 
 # Too few to be worth a look at the module.
 _FEW_ROWS = 16
+# So many that another way through a dense net is worth looking for.
+_MANY_ROWS = 500
 
 
 def logits_in_blocks(
@@ -22,6 +25,11 @@ def logits_in_blocks(
 
     The module is left in the mode, training or evaluation, in which it was found.
     """
+    if rows.n > _MANY_ROWS and autocast is None and rows.device.type == "cpu":
+        dense = dense_forward(module, rows.dtype)
+        if dense is not None:
+            yield from dense.in_blocks(rows)
+            return
     block = rows.n if rows.n <= _FEW_ROWS else _rows_of_a_block(module, rows)
     was_training = module.training
     if was_training:

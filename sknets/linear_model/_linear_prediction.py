@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sknets._core import SeededRandom
-from sknets._data import as_numpy, as_tensor_view, input_dtype, make_rows
+from sknets._data import Rows, as_numpy, as_tensor_view, input_dtype, make_rows
+
+# Bytes of the rows that are multiplied at once.
+_BLOCK_BYTES = 2**19
 
 # Fitted arrays that are on the device of X after a fit on tensors.
 _ARRAYS = ("coef_", "intercept_", "n_iter_")
@@ -39,23 +43,28 @@ class LinearPredictionMixin:
         module.weight, module.bias = nn.Parameter(weight), nn.Parameter(bias)
         return module.eval()
 
-    def _logits(self: Any, X: Any) -> Tensor:
-        """Return logits (n, K) of a checked X, on its device and in the wider of the two dtypes."""
+    def _logits_in_blocks(self: Any, X: Any) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield logits (b, K) of blocks of a checked X.
+
+        They are on its device and in the wider of the two dtypes.
+        """
         bias = _tensor_of(self.intercept_)
         if sparse.issparse(X) or sparse.issparse(self.coef_):
-            return _sparse_logits(X, self.coef_, bias)
+            yield 0, X.shape[0], _sparse_logits(X, self.coef_, bias)
+            return
         weight = _tensor_of(self.coef_)
         device = X.device if isinstance(X, Tensor) else torch.device("cpu")
         dtype = torch.promote_types(input_dtype(X), weight.dtype)
         if device.type == "mps" or not dtype.is_floating_point:
             dtype = weight.dtype
-        rows = make_rows(X, dtype=dtype, device=device)
+        rows = make_rows(X, dtype=dtype, device=device, once=True)
         weight, bias = weight.to(device, dtype), bias.to(device, dtype)
-        logits = torch.empty(rows.n, weight.shape[0], dtype=dtype, device=device)
+        if device.type == "cpu" and dtype in (torch.float32, torch.float64):
+            yield from _by_numpy(rows, weight.numpy(), bias.numpy())
+            return
         for start in range(0, rows.n, rows.block_rows):
             stop = min(start + rows.block_rows, rows.n)
-            torch.addmm(bias, rows.slice(start, stop), weight.T, out=logits[start:stop])
-        return logits
+            yield start, stop, torch.addmm(bias, rows.slice(start, stop), weight.T)
 
     def densify(self: Any) -> Any:
         """Turn ``coef_`` into a dense array, which it is after a fit.
@@ -103,6 +112,21 @@ class LinearPredictionMixin:
             if isinstance(state.get(name), Tensor):
                 state[name] = state[name].cpu()
         return state
+
+
+def _by_numpy(
+    rows: Rows, weight: np.ndarray, bias: np.ndarray
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield logits in blocks of rows that stay in a core's cache."""
+    weight_t = np.ascontiguousarray(weight.T)  # of two transposed factors BLAS is slow
+    block = max(64, _BLOCK_BYTES // max(1, weight[:1].nbytes))
+    for start in range(0, rows.n, block):
+        stop = min(start + block, rows.n)
+        part = rows.slice(start, stop, aligned=False).numpy()
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits = np.matmul(part, weight_t)
+            logits += bias
+        yield start, stop, torch.from_numpy(logits)
 
 
 def _tensor_of(array: Any) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sknets._base import CannotStack, StackedFit, Stacker
+from sknets._core import limit_threads
 from sknets._data import check_sample_weight, combine_weights
 from sknets._engine import (
     STACK_SOLVERS,
@@ -26,6 +27,9 @@ from sknets.linear_model._logistic_fit import (
     penalty_strengths,
     warn_unless_converged,
 )
+
+# Logits of a fold's models below which calls cost more than what they compute.
+_FEW_LOGITS = 2**16
 
 
 class LogisticStacker(Stacker):
@@ -46,7 +50,7 @@ class LogisticStacker(Stacker):
         )
 
     def bytes_of_a_fit(self, fit: StackedFit) -> int:
-        """Estimate the memory of a model: its L-BFGS pairs, its weights, and a copy of its rows."""
+        """Estimate the memory of a model: its L-BFGS pairs, its weights, and its rows, twice."""
         n, rows = len(fit.rows), fit.data.rows
         size = fit.data.codec.n_outputs * (rows.n_features + 1)
         itemsize = rows.dtype.itemsize
@@ -54,7 +58,7 @@ class LogisticStacker(Stacker):
             copy = n * (2 * fit.data.codec.n_outputs * itemsize)
             copy += rows.csr.nnz * n // max(1, rows.n) * (itemsize + 4)
         else:
-            copy = itemsize * n * (rows.n_features + 2)
+            copy = itemsize * n * 2 * (rows.n_features + 2)
         return 8 * 32 * size + copy
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
@@ -62,56 +66,131 @@ class LogisticStacker(Stacker):
         data = fits[0].data
         if data.device.type != "cpu":
             raise CannotStack(f"logistic regression is not stacked on {data.device.type}")
-        ready, models, folds = [], [], _Folds()
-        for fit in fits:
-            try:
-                fit.estimator._check_settings()
-                fit.estimator._check_classes(data.codec)
-                models.append(_make_model(fit, folds))
-            except ValueError as error:  # a bad value of one candidate does not touch the others
-                fit.error = error
-                continue
-            ready.append(fit)
+        ready, models, folds = [], [], _Folds(fits)
+        with limit_threads(1):  # to take rows is no work for two
+            for fit in fits:
+                try:
+                    fit.estimator._check_settings()
+                    fit.estimator._check_classes(data.codec)
+                    models.append(_make_model(fit, folds))
+                except ValueError as error:  # a bad value of one touches no other
+                    fit.error = error
+                    continue
+                ready.append(fit)
         if not ready:
             return
         first = ready[0].estimator
         stack = LogisticStack(folds.made, models, fit_intercept=first.fit_intercept)
         run_stack(stack, first.solver, after_epoch)
         for fit, model in zip(ready, models, strict=True):
-            _finish(fit, stack, model)
+            _finish(fit, model, folds.spread(stack.centred(model.params, model)))
 
 
 class _Folds:
-    """The folds of a stack, each made once."""
+    """The rows that the models of a stack are multiplied with, and each model's weights of them.
 
-    def __init__(self) -> None:
+    Where folds are small, a call costs more than what it computes. They are then one: all models
+    see all rows, and rows of other folds weigh 0.
+    """
+
+    def __init__(self, fits: Sequence[StackedFit]) -> None:
+        self.data = fits[0].data
+        self.fit_intercept = fits[0].estimator.fit_intercept
         self.made: list[Fold] = []
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[bytes, int] = {}
         self._shares: dict[tuple, Any] = {}
+        self._target = self.data.target.numpy()
+        self.columns = self._used_columns(fits[0].estimator.solver)
+        trains = {id(fit.rows): fit.rows for fit in fits}  # those of one fold share the array
+        n_factors = len(fits) * self.data.codec.n_outputs // len(trains)
+        joined = None if self.data.rows.is_sparse else _joined(list(trains.values()), n_factors)
+        self.is_joined = joined is not None
+        if joined is not None:
+            trains = dict.fromkeys(trains, joined)
+        self._rows = {
+            key: rows[np.argsort(self._target[rows], kind="stable")] for key, rows in trains.items()
+        }
+
+    def _used_columns(self, solver: str) -> np.ndarray:
+        """Return the columns that are not zero in all rows, as many pixels of images are.
+
+        The gradient by the others' coefficients is zero, and L-BFGS leaves these at zero. Newton's
+        methods may meet a singular matrix there and have to meet it here.
+        """
+        rows = self.data.rows
+        used = np.zeros(rows.n_features, bool)
+        if rows.is_sparse or solver != "lbfgs":
+            used[:] = True
+        for start in range(0, rows.n, rows.block_rows):
+            if used.all():
+                break
+            part = rows.slice(start, min(start + rows.block_rows, rows.n))
+            used |= part.numpy().any(axis=0)
+        used[:1] = True  # some column has to be left
+        return np.flatnonzero(used)
+
+    def spread(self, params: np.ndarray) -> np.ndarray:
+        """Return parameters (K, D) of the used columns as those of all columns."""
+        n_features, n_used = self.data.rows.n_features, len(self.columns)
+        if n_used == n_features:
+            return params
+        spread = np.zeros((len(params), n_features + params.shape[1] - n_used))
+        spread[:, self.columns] = params[:, :n_used]
+        spread[:, n_features:] = params[:, n_used:]
+        return spread
 
     def number_of(self, fit: StackedFit) -> int:
-        """Return the number of a fit's fold; fits of one fold share the array of its rows."""
-        if id(fit.rows) not in self._numbers:
-            data, index = fit.data, torch.from_numpy(fit.rows)
-            is_sparse = data.rows.is_sparse
-            rows = data.rows.csr[fit.rows] if is_sparse else data.rows.take(index).numpy()
-            dtype = np.dtype(str(data.rows.dtype).removeprefix("torch."))
-            fold = (SparseFold if is_sparse else Fold)(
-                rows.astype(dtype, copy=False),
-                data.target[index].numpy(),
-                len(data.codec.classes),
-                fit_intercept=fit.estimator.fit_intercept,
-            )
-            self._numbers[id(fit.rows)] = len(self.made)
-            self.made.append(fold)
-        return self._numbers[id(fit.rows)]
+        """Return the number of a fit's fold."""
+        index = self._rows[id(fit.rows)]
+        key = index.tobytes()
+        if key not in self._numbers:
+            self._numbers[key] = len(self.made)
+            self.made.append(self._make(index))
+        return self._numbers[key]
 
-    def weighted(self, fit: StackedFit) -> Any:
-        """Return the data of a fit's rows with all weights, made once for equal weights."""
+    def _make(self, index: np.ndarray) -> Fold:
+        rows = self.data.rows
+        dtype = np.dtype(str(rows.dtype).removeprefix("torch."))
+        X = rows.csr[index] if rows.is_sparse else rows.take(torch.from_numpy(index)).numpy()
+        if len(self.columns) < rows.n_features:
+            X = X[:, self.columns]
+        return (SparseFold if rows.is_sparse else Fold)(
+            X.astype(dtype, copy=False),
+            self._target[index],
+            len(self.data.codec.classes),
+            fit_intercept=self.fit_intercept,
+        )
+
+    def weighted(self, fit: StackedFit) -> tuple[np.ndarray | None, float]:
+        """Return the weights of the fold's rows divided by their sum, and the sum.
+
+        Made once for equal weights; None instead of equal ones.
+        """
         key = (id(fit.rows), repr(fit.estimator.class_weight))
         if key not in self._shares:
-            self._shares[key] = _weights(fit)
+            share, total = _weights(fit)
+            self._shares[key] = self._laid_out(fit, share), total
         return self._shares[key]
+
+    def _laid_out(self, fit: StackedFit, share: np.ndarray | None) -> np.ndarray | None:
+        """Return a fit's weights in the order of its fold's rows."""
+        if share is None and not self.is_joined:
+            return None
+        of_all = np.zeros(len(self._target), self.made[0].X.dtype)
+        of_all[fit.rows] = 1 / len(fit.rows) if share is None else share
+        return of_all[self._rows[id(fit.rows)]]
+
+
+def _joined(trains: list[np.ndarray], n_factors: int) -> np.ndarray | None:
+    """Return the rows of all folds, if it pays to multiply them together; else None.
+
+    `n_factors` is the number of models of a fold times their outputs.
+    """
+    if len(trains) == 1 or max(map(len, trains)) * n_factors > _FEW_LOGITS:
+        return None
+    rows = np.unique(np.concatenate(trains))
+    repeated = any(len(np.unique(train)) < len(train) for train in trains)
+    return None if repeated or len(rows) > 1.5 * min(map(len, trains)) else rows
 
 
 def _weights(fit: StackedFit) -> tuple[np.ndarray | None, float]:
@@ -136,28 +215,28 @@ def _weights(fit: StackedFit) -> tuple[np.ndarray | None, float]:
 
 def _make_model(fit: StackedFit, folds: _Folds) -> StackedModel:
     estimator = fit.estimator
+    number = folds.number_of(fit)
     share, total = folds.weighted(fit)
     l2, l1 = penalty_strengths(estimator, total)
-    width = fit.data.rows.n_features + int(estimator.fit_intercept)
     return StackedModel(
-        fold=folds.number_of(fit),
+        fold=number,
         share=share,
         l2=l2,
         l1=l1,
         tol=estimator.tol,
         max_iter=estimator.max_iter,
-        params=np.zeros(fit.data.codec.n_outputs * width),
+        params=np.zeros(fit.data.codec.n_outputs * folds.made[number].width),
     )
 
 
-def _finish(fit: StackedFit, stack: LogisticStack, model: StackedModel) -> None:
-    """Give the estimator what its own ``fit`` would have left."""
+def _finish(fit: StackedFit, model: StackedModel, params: np.ndarray) -> None:
+    """Give the estimator what its own ``fit`` would have left, with parameters (K, D)."""
     estimator = fit.estimator
     fit.seconds, fit.error = sum(model.seconds), model.error
     if model.error is not None:
         return
     result = FullBatchResult(
-        stack.centred(model.params, model),
+        params,
         len(model.losses),
         model.losses,
         model.seconds,

@@ -77,6 +77,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         self._folds = {train.tobytes(): i for i, (train, _) in enumerate(self.splits)}
+        self._first = clone(self.estimator)
+        self._is_plain = _has_plain_settings(self._first)
         self._numbers = {_key(c): i for i, c in reversed(list(enumerate(self.candidates)))}
 
     def fold_of(self, rows: np.ndarray) -> int | None:
@@ -90,7 +92,8 @@ class Plan:
     def candidate(self, number: int) -> Any:
         """Return a fresh estimator with a candidate's settings."""
         settings = clone(self.candidates[number], safe=False)
-        return clone(self.estimator).set_params(**settings)
+        fresh = copy.copy(self._first) if self._is_plain else clone(self.estimator)
+        return fresh.set_params(**settings)
 
     def run(self, progress: SearchProgress, *, max_bytes: int | None = None) -> None:
         """Make all fits, no stack taking more than `max_bytes` of memory."""

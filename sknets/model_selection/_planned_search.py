@@ -7,6 +7,7 @@ from typing import Any
 
 from sknets._core._sklearn import BaseSearchCV
 from sknets._engine import say
+from sknets.model_selection._accuracies import accuracies, holds_labels, is_accuracy
 from sknets.model_selection._progress import SearchProgress
 from sknets.model_selection._stand_in import StandIn
 
@@ -15,6 +16,8 @@ class PlannedSearch(BaseSearchCV):
     """scikit-learn's own search over the candidates of a plan, whose fits it makes first."""
 
     verbose: int
+    _rest: list[dict[str, Any]]
+    _score_params: dict[str, Any]
 
     def __init__(self, estimator: StandIn, max_bytes: int | None, **settings: Any) -> None:
         # What is looked up is looked up here.
@@ -37,6 +40,46 @@ class PlannedSearch(BaseSearchCV):
         with plan.workers.as_registered():
             plan.run(progress, max_bytes=self.max_bytes)
         context = progress.begin("scoring", n_fits)
-        evaluate_candidates(plan.candidates, callback_ctx=context)
+        # Whoever wants to hear of every fit hears of it from scikit-learn.
+        hears = has_callbacks or verbose > 1
+        self._rest = [] if hears else self._accuracies_of_the_rest()
+        first = plan.candidates[:1] if self._rest else plan.candidates
+        evaluate_candidates(first, callback_ctx=context)
         progress.end(context)
         progress.end(progress.context)
+
+    # -- scoring ---------------------------------------------------------------------------------
+
+    def _get_routed_params_for_fit(self, params: dict[str, Any]) -> Any:
+        routed = super()._get_routed_params_for_fit(params)
+        self._score_params = dict(routed.scorer.score)
+        return routed
+
+    def _accuracies_of_the_rest(self) -> list[dict[str, Any]]:
+        """Return the notes of all candidates but the first, if they are mere accuracies.
+
+        The first one goes the whole way of scikit-learn, which checks everything there.
+        """
+        plan = self.estimator.plan
+        given = dict(self._score_params)
+        weight = given.pop("sample_weight", None)
+        if given or self.scoring not in (None, "accuracy") or not holds_labels(plan.y):
+            return []
+        if any(
+            fit.error is not None or not is_accuracy(fit.estimator) for fit in plan.fits.values()
+        ):
+            return []
+        numbers = [plan.number_of(candidate) for candidate in plan.candidates[1:]]
+        try:
+            return accuracies(
+                plan, numbers, sample_weight=weight, with_train=self.return_train_score
+            )
+        except Exception:  # whatever it is, scikit-learn's way meets it too and reports it
+            return []
+
+    def _format_results(
+        self, candidate_params: Any, n_splits: int, out: Any, more_results: Any = None
+    ) -> dict[str, Any]:
+        if self._rest:
+            candidate_params, out = self.estimator.plan.candidates, [*out, *self._rest]
+        return super()._format_results(candidate_params, n_splits, out, more_results)

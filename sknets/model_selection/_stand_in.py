@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.metaestimators import available_if
 
 from sknets._core._sklearn import safe_indexing
+from sknets.model_selection._accuracies import accuracy, holds_labels, is_accuracy
 from sknets.model_selection._plan import Plan
 
 
@@ -21,12 +22,6 @@ def _fitted_has(name: str) -> Any:
         return True
 
     return check
-
-
-def _scores_labels(estimator: Any, y: Any) -> bool:
-    """Whether an estimator's ``score`` is the accuracy, and y an array of one label a row."""
-    is_accuracy = type(estimator).score is ClassifierMixin.score
-    return is_accuracy and isinstance(y, np.ndarray) and y.ndim == 1
 
 
 class StandIn(CallbackSupportMixin, BaseEstimator):
@@ -94,9 +89,8 @@ class StandIn(CallbackSupportMixin, BaseEstimator):
         self, rows: np.ndarray, y: Any = None, sample_weight: Any = None, **params: Any
     ) -> float:
         """Score with the fitted estimator's own method."""
-        if sample_weight is None and not params and _scores_labels(self.fitted_, y):
-            # What accuracy_score returns, without its checks of a y that the fit has checked.
-            return float(np.mean(self.predict(rows) == y))
+        if not params and holds_labels(y) and is_accuracy(self.fitted_):
+            return accuracy(self.predict(rows), y, sample_weight)
         if sample_weight is not None:
             params["sample_weight"] = sample_weight
         return self._ask("score", rows, y, **params)

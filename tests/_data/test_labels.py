@@ -107,3 +107,13 @@ def test_several_columns_only_where_they_are_taken():
         check_labels(Anything(), INDICATORS, multilabel=False)
     with pytest.raises(ValueError, match="got 2 columns of several classes"):
         LabelCodec.from_labels(np.array([[1, 2], [3, 1], [2, 2]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "n_classes"), [(1, 3), (99, 10), (100, 3), (5000, 10), (500, 100)])
+def test_softmax_of_few_and_many_rows(n, n_classes, dtype):
+    codec = LabelCodec(np.arange(n_classes), multilabel=False, sparse_output=False)
+    logits = 50 * torch.randn(n, n_classes, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    proba = codec.probabilities(logits)
+    torch.testing.assert_close(proba, torch.softmax(logits, 1))
+    assert proba.is_contiguous()

@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import LogisticRegression as TheirLogisticRegression
-from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
+from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -165,6 +165,60 @@ def test_unequal_folds():
     ours = VectorizedGridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
     assert_same_results(ours, theirs, atol=1e-7)
     assert all_in_stacks(ours)
+
+
+def steps_of_stacked_and_single_fits(estimator, X, y, cv, sample_weight=None):
+    """Fit stacked and alone on every fold, at two strengths, and assert that the steps agree."""
+    given = {} if sample_weight is None else {"sample_weight": sample_weight}
+    seen = []
+
+    def scorer(fitted, X, y, sample_weight=None):
+        seen.append(fitted)
+        return 0.0
+
+    grid = {"C": [0.01, 0.1]}
+    search = VectorizedGridSearchCV(estimator, grid, cv=cv, refit=False, scoring=scorer)
+    search.fit(X, y, **given)
+    assert all_in_stacks(search)
+    folds = [(C, train) for C in grid["C"] for train, _ in cv]
+    for stacked, (C, train) in zip(seen, folds, strict=True):
+        weight = None if sample_weight is None else sample_weight[train]
+        alone = clone(estimator).set_params(C=C).fit(X[train], y[train], weight)
+        assert stacked.n_iter_ == alone.n_iter_
+        np.testing.assert_allclose(stacked.coef_, alone.coef_, atol=1e-8)
+        np.testing.assert_allclose(stacked.intercept_, alone.intercept_, atol=1e-8)
+
+
+@pytest.mark.parametrize("n_folds", [2, 10], ids=["folds apart", "folds joined"])
+@pytest.mark.parametrize("load", [breast_cancer, iris])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_folds_that_are_multiplied_together_have_nothing_of_each_other(load, n_folds, is_weighted):
+    X, y = load()
+    weight = np.arange(len(y)) % 3 + 0.5 if is_weighted else None
+    cv = list(StratifiedKFold(n_folds).split(X, y))
+    steps_of_stacked_and_single_fits(logistic(), X, y, cv, weight)
+
+
+def test_a_fold_with_rows_many_times():
+    X, y = iris()
+    rng = np.random.RandomState(0)
+    cv = [(rng.randint(0, len(y), len(y)), np.arange(20)) for _ in range(3)]
+    steps_of_stacked_and_single_fits(logistic(), X, y, cv)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("load", [digits, breast_cancer])
+def test_columns_of_zeros_get_no_weight(load, fit_intercept):
+    X, y = load()
+    X = np.insert(X, [0, 5, 5, X.shape[1]], 0.0, axis=1)
+    cv = list(StratifiedKFold(5).split(X, y))
+    steps_of_stacked_and_single_fits(logistic(fit_intercept=fit_intercept), X, y, cv)
+
+
+def test_nothing_but_zeros():
+    X, y = iris()
+    cv = list(StratifiedKFold(5).split(X, y))
+    steps_of_stacked_and_single_fits(logistic(), 0 * X, y, cv)
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""Accuracies of fits that are made, without what scikit-learn's search does around each.
+
+scikit-learn copies the rows of both sides of a fold, clones the estimator and its settings and
+checks labels for every fit, which takes longer than to fit a small linear model in a stack. Rows
+are taken once a fold here, and the numbers are those of `sklearn.metrics.accuracy_score`.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+
+from sknets._core._sklearn import safe_indexing
+from sknets.model_selection._last_step import last_step
+from sknets.model_selection._plan import Plan
+
+
+def is_accuracy(estimator: Any) -> bool:
+    """Whether ``score`` of an estimator or of a pipeline that ends with it is the accuracy."""
+    return type(last_step(estimator)).score is ClassifierMixin.score
+
+
+def holds_labels(y: Any) -> bool:
+    """Whether y is an array of one label a row."""
+    return isinstance(y, np.ndarray) and y.ndim == 1
+
+
+def accuracy(labels: np.ndarray, y: np.ndarray, sample_weight: Any = None) -> float:
+    """Return the accuracy of predicted labels (n,), for a y that the fit has checked."""
+    if sample_weight is not None:
+        return accuracy_score(y, labels, sample_weight=sample_weight)
+    return float(np.mean(labels == y))
+
+
+def accuracies(
+    plan: Plan, numbers: list[int], *, sample_weight: Any = None, with_train: bool = False
+) -> list[dict[str, Any]]:
+    """Score candidates on all folds.
+
+    Parameters
+    ----------
+    plan : Plan
+        Whose fits are made, without an error; its y holds labels.
+    numbers : list of int
+        Of the candidates.
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the rows in the scores.
+    with_train : bool, default=False
+        Whether to score the training rows too.
+
+    Returns
+    -------
+    list of dict
+        What scikit-learn's search notes of a fit, the folds of the first candidate first.
+    """
+    notes: dict[tuple[int, int], dict[str, Any]] = {}
+    for fold, (train, test) in enumerate(plan.splits):
+        sides = {"test_scores": test}
+        if with_train:
+            sides["train_scores"] = train
+        rows = {side: _rows_of(plan, index, sample_weight) for side, index in sides.items()}
+        for number in numbers:
+            estimator = plan.fits[number, fold].estimator
+            note: dict[str, Any] = {"fit_error": None, "fit_time": 0.0}
+            note["n_test_samples"] = len(rows["test_scores"][1])
+            for side, (X, y, weight) in rows.items():
+                started = perf_counter()
+                note[side] = accuracy(estimator.predict(X), y, weight)
+                note.setdefault("score_time", perf_counter() - started)
+            notes[number, fold] = note
+    return [notes[number, fold] for number in numbers for fold in range(len(plan.splits))]
+
+
+def _rows_of(plan: Plan, index: np.ndarray, sample_weight: Any) -> tuple[Any, Any, Any]:
+    """Return some rows of X, y and the weights, if any."""
+    weight = None if sample_weight is None else safe_indexing(sample_weight, index)
+    return safe_indexing(plan.X, index), safe_indexing(plan.y, index), weight
