@@ -153,7 +153,7 @@ def check_finite_weights(weights: torch.Tensor, *, epoch: int, rate: float) -> N
     ValueError
         If a weight is not finite; the message says what to try.
     """
-    if math.isfinite(float(weights.sum())):
+    if math.isfinite(float(weights.detach().sum())):
         return
     if not bool(torch.isfinite(weights).all()):
         raise ValueError(

@@ -22,7 +22,11 @@ def make_batches(X=X, weight=WEIGHT, *, batch_size=5, seed=None):
 
 
 def epoch(batches):
-    return list(batches.epoch(lambda target: (target, -target)))
+    """Return an epoch's batches, copied: the next block takes their memory."""
+    return [
+        (x.clone(), tuple(t.clone() for t in target), None if weight is None else weight.clone())
+        for x, target, weight in batches.epoch(lambda target: (target, -target))
+    ]
 
 
 @pytest.mark.parametrize("seed", [None, 0])
