@@ -11,6 +11,9 @@ from torch import Tensor
 # With more numbers than this in the logits, kernels that vectorise better are worth their calls.
 _FEW = 20_000
 
+# An X of at most so many numbers stays in a core's cache: twice as many logits are few then.
+_SMALL = 2**18
+
 
 class FewRows:
     """Loss and gradient, without the penalty, of rows that are held with a column of ones.
@@ -65,6 +68,6 @@ class FewRows:
         return np.log(sums) - own, proba
 
 
-def are_few(n: int, n_outputs: int) -> bool:
-    """Whether `n` rows with so many outputs are worth a call a formula."""
-    return n * n_outputs <= _FEW
+def are_few(n: int, n_features: int, n_outputs: int) -> bool:
+    """Whether `n` rows with so many features and outputs are worth a call a formula."""
+    return n * n_outputs <= (2 * _FEW if n * n_features <= _SMALL else _FEW)

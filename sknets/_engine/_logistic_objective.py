@@ -111,7 +111,7 @@ class LogisticObjective:
     def _make_few_rows(self) -> FewRows | None:
         """Return the objective of few rows in memory, in a form that costs fewer calls."""
         rows = self.blocks.whole
-        if rows is None or not are_few(len(rows), self.n_outputs):
+        if rows is None or not are_few(self.blocks.n, self.blocks.n_features, self.n_outputs):
             return None
         return FewRows(rows, self._target, self._weight, self.shape)
 
