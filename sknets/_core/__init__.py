@@ -1,6 +1,7 @@
 """Devices, seeds, threads, optional imports, and the only door to scikit-learn's private names."""
 
 from sknets._core._devices import Precision, is_present, resolve_device, resolve_precision
+from sknets._core._dtypes import numpy_dtype
 from sknets._core._memory import free_bytes, is_out_of_memory, release_memory
 from sknets._core._optional import import_optional
 from sknets._core._seeds import (
@@ -10,6 +11,7 @@ from sknets._core._seeds import (
     make_random_state,
 )
 from sknets._core._threads import Threads, limit_threads
+from sknets._core._value_key import value_key
 
 __all__ = [
     "Precision",
@@ -23,7 +25,9 @@ __all__ = [
     "limit_threads",
     "make_generator",
     "make_random_state",
+    "numpy_dtype",
     "release_memory",
     "resolve_device",
     "resolve_precision",
+    "value_key",
 ]

@@ -46,8 +46,8 @@ class ParameterNamesMixin:
     def _get_param_names(cls) -> list[str]:
         names = cls.__dict__.get("_parameter_names")
         if names is None:
-            names = tuple(super()._get_param_names())  # type: ignore[misc]
-            cls._parameter_names = names  # type: ignore[attr-defined]
+            names = tuple(super()._get_param_names())  # type: ignore[misc]  # of BaseEstimator
+            cls._parameter_names = names  # type: ignore[attr-defined]  # kept here
         return list(names)
 
 

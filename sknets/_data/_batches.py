@@ -35,6 +35,11 @@ class Batches:
         Rows of a batch; the last one may have fewer.
     random_state : RandomState or None
         Shuffles the rows before every epoch; None keeps their order.
+
+    Attributes
+    ----------
+    sizes : list of int
+        Rows of each batch.
     """
 
     def __init__(
@@ -55,7 +60,6 @@ class Batches:
         self._block = max(1, rows.block_rows // batch_size) * batch_size
         n_whole, rest = divmod(rows.n, batch_size)
         self.sizes = [batch_size] * n_whole + [rest] * (rest > 0)
-        """Rows of each batch."""
         self._memory: _Memory | None = None
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import column_or_1d
 
 from sknets._core._sklearn import check_y
 from sknets._data._namespace import as_numpy
+from sknets._data._softmax import softmax_of_rows
 
 
 def check_labels(estimator: Any, y: Any, *, multilabel: bool) -> np.ndarray:
@@ -48,27 +49,6 @@ def _is_plain(y: Any) -> bool:
 
 
 Kind = Literal["multiclass", "binary", "multilabel"]
-
-
-# Rows from which a softmax over the classes pays for transposing the logits.
-_MANY_ROWS = 100
-_FEW_CLASSES = 64
-
-
-def softmax_of_rows(logits: torch.Tensor) -> torch.Tensor:
-    """Return the softmax of each row of logits (n, K).
-
-    A reduction over a short last axis takes ten times as long as one over the first.
-    """
-    is_numpys = logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64)
-    if not is_numpys or len(logits) < _MANY_ROWS or logits.shape[1] > _FEW_CLASSES:
-        return torch.softmax(logits, 1)
-    by_class = logits.detach().numpy().T.copy()
-    with np.errstate(invalid="ignore", over="ignore"):
-        by_class -= by_class.max(axis=0)
-        np.exp(by_class, out=by_class)
-        by_class /= by_class.sum(axis=0)
-    return torch.from_numpy(np.ascontiguousarray(by_class.T))
 
 
 class LabelCodec:

@@ -195,10 +195,9 @@ class SubsetRows(Rows):
 def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device, once: bool = False) -> Rows:
     """Return the rows of a checked X.
 
-    Who reads X only `once` gets it converted and brought into line a block at a time. Else
-    A dense X in memory is brought to `dtype` and into line once. A memory map stays on disk and
-    is converted a block at a time. On an accelerator X goes there once, whole, if it takes at
-    most half of the free memory.
+    A dense X in memory is brought to `dtype` and into line at once, whole, unless it is read only
+    `once`; then, like a memory map, which stays on disk, it is converted a block at a time. On an
+    accelerator X goes there once, whole, if it takes at most half of the free memory.
     """
     if sparse.issparse(X):
         return SparseRows(X, dtype=dtype, device=device)

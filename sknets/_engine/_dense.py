@@ -224,24 +224,18 @@ def make_dense_step(
         return None
     if loss.label_smoothing or loss.gamma:
         return None
-    activation_type = type(get_activation(module.activation).module())
-    linears, rates = [], {}
-    for layer in module.layers:
-        if isinstance(layer, torch.nn.Linear):
-            linears.append(layer)
-        elif isinstance(layer, torch.nn.Dropout):
-            rates[len(linears) - 1] = layer.p
-        elif type(layer) is not activation_type:
-            return None
+    plain = module.plain_layers
+    if plain is None:
+        return None
     layers = [
         DenseLayer(
             linear.weight.detach(),
             linear.bias.detach(),
             flat.grad_of(linear.weight),
             flat.grad_of(linear.bias),
-            rates.get(i, 0.0),
+            rate,
         )
-        for i, linear in enumerate(linears)
+        for linear, rate in plain
     ]
     return DenseStep(
         layers,

@@ -1,11 +1,12 @@
-"""Logits of a dense net on the CPU, by NumPy's products: for predictions.
+"""Logits of dense layers on the CPU, by NumPy's products: for predictions.
 
 Shapes: b rows of a block, H inputs or outputs of a layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 
 from sknets._core import limit_threads
 from sknets._data import Rows
-from sknets._nn import MLP, get_activation
+from sknets._nn import MLP, Activation, get_activation
 
 _DTYPES = (torch.float32, torch.float64)
 
 # Bytes of a block inside the widest layer: two of them stay in a core's cache.
 _BLOCK_BYTES = 2**18
+
+# Rows of a block at least. So few are no work for two threads, whatever is set.
+_FEWEST_ROWS = 64
 
 
 def dense_forward(module: nn.Module, dtype: torch.dtype) -> DenseForward | None:
@@ -28,56 +32,50 @@ def dense_forward(module: nn.Module, dtype: torch.dtype) -> DenseForward | None:
     for layer in module.modules():
         if layer._forward_hooks or layer._forward_pre_hooks:
             return None  # somebody wants to be called
-    steps: list[nn.Linear | None] = []  # None is the activation
-    for name, layer in module.layers.named_children():
-        if name.startswith("dropout"):
-            continue
-        if name.startswith("activation"):
-            steps.append(None)
-        elif type(layer) is nn.Linear and _is_plain(layer, dtype):
-            steps.append(layer)
-        else:
-            return None
-    return DenseForward(steps, get_activation(module.activation).forward)
+    plain = module.plain_layers
+    if plain is None or not all(_fits(layer, dtype) for layer, _ in plain):
+        return None
+    layers = [(layer.weight.detach(), layer.bias.detach()) for layer, _ in plain]
+    return DenseForward(layers, get_activation(module.activation))
 
 
-def _is_plain(layer: nn.Linear, dtype: torch.dtype) -> bool:
-    weight = layer.weight
-    is_numpys = weight.device.type == "cpu" and weight.dtype == dtype and dtype in _DTYPES
-    return is_numpys and layer.bias is not None
+def _fits(layer: nn.Linear, dtype: torch.dtype) -> bool:
+    return layer.bias is not None and layer.weight.dtype == dtype and in_numpy(layer.weight)
+
+
+def in_numpy(weight: Tensor) -> bool:
+    """Whether NumPy can multiply by the weights of a layer."""
+    return weight.device.type == "cpu" and weight.dtype in _DTYPES
 
 
 class DenseForward:
-    """Dense layers with activations between them.
+    """Dense layers with an activation between them.
 
     Parameters
     ----------
-    steps : list of nn.Linear or None
-        The layers; None stands for the activation.
-    activate : callable (x, *, out) -> Tensor
-        The activation.
-
+    layers : sequence of (Tensor of shape (H_out, H_in), Tensor of shape (H_out,))
+        Weights and biases.
+    activation : Activation or None, default=None
+        Of all layers but the last; None where there is one layer alone.
     """
 
-    def __init__(self, steps: list[nn.Linear | None], activate: Callable[..., Tensor]) -> None:
-        layers = [layer for layer in steps if layer is not None]
-        widest = max(max(layer.in_features, layer.out_features) for layer in layers)
-        self._block_rows = max(64, _BLOCK_BYTES // (widest * layers[0].weight.element_size()))
-        self._activate = activate
+    def __init__(
+        self, layers: Sequence[tuple[Tensor, Tensor]], activation: Activation | None = None
+    ) -> None:
+        widest = max(max(weight.shape) for weight, _ in layers)
+        row_bytes = widest * layers[0][0].element_size()
+        self._block_rows = max(_FEWEST_ROWS, _BLOCK_BYTES // row_bytes)
+        self._activation = activation
         # Weights (H_in, H_out), copied: of two transposed factors BLAS is slow.
-        self._steps = [
-            None if layer is None else (layer.weight.detach().numpy().T.copy(), layer.bias.detach())
-            for layer in steps
-        ]
+        self._layers = [(weight.numpy().T.copy(), bias) for weight, bias in layers]
 
     @np.errstate(over="ignore", invalid="ignore")
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits (b, H) of rows (b, H)."""
-        for step in self._steps:
-            if step is None:
-                self._activate(x, out=x)
-            else:
-                x = torch.from_numpy(np.matmul(x.numpy(), step[0])).add_(step[1])
+        for i, (weight_t, bias) in enumerate(self._layers):
+            if i > 0 and self._activation is not None:
+                self._activation.forward(x, out=x)
+            x = torch.from_numpy(np.matmul(x.numpy(), weight_t)).add_(bias)
         return x
 
     def in_blocks(self, rows: Rows) -> Iterator[tuple[int, int, Tensor]]:
@@ -88,7 +86,7 @@ class DenseForward:
         step = min(self._block_rows, rows.block_rows)
         # One limit around all: to change BLAS's number of threads every time costs as much as
         # a block.
-        with limit_threads(1):
+        with nullcontext() if rows.n <= _FEWEST_ROWS else limit_threads(1):
             for start in range(0, rows.n, step):
                 stop = min(start + step, rows.n)
                 yield start, stop, self(rows.slice(start, stop, aligned=False))

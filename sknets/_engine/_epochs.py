@@ -174,7 +174,8 @@ class EpochLoop:
             if self._net is None:
                 step.gradient(x, target, weight)
                 optimiser.update()
-            else:
+            else:  # a callback may keep the batch, whose memory the next block takes
+                x, target = x.clone(), tuple(part.clone() for part in target)
                 self._notify("on_batch_begin", batch=(x, target), training=True)
                 step.gradient(x, target, weight)
                 named = list(training.module.named_parameters())

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sknets._core import limit_threads
+from sknets._core import limit_threads, numpy_dtype
 from sknets._engine._epochs import Hooks
 from sknets._engine._perceptron_block import Coupling, correct_block
 from sknets._engine._perceptron_compiled import CompiledRule, compiled_rule
@@ -96,7 +96,7 @@ class PerceptronLoop:
         self._permutation: Array | None = None
         self._order: Array = np.empty(0, np.intp)
         n_classes = settings.class_steps.shape[1]
-        self._dtype = np.dtype(str(task.rows.dtype).removeprefix("torch."))
+        self._dtype = numpy_dtype(task.rows.dtype)
         is_positive = task.positive[:, None] == np.arange(n_classes)
         self._signs = np.where(is_positive, 1, -1).astype(self._dtype)
         self._steps = settings.class_steps.astype(self._dtype)
@@ -132,7 +132,7 @@ class PerceptronLoop:
             epoch stand and a warning is given.
         """
         on_cpu = self.task.rows.device.type == "cpu"
-        small = self._rule or self._size**2 * self.task.rows.n_features < _WORTH_THREADS
+        small = self._rule is not None or self._size**2 * self.task.rows.n_features < _WORTH_THREADS
         first = len(self.result.epochs)
         with limit_threads(1 if on_cpu and small else None):
             try:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from sknets._core import numpy_dtype
 from sknets._core._sklearn import ArrayDataset32, ArrayDataset64, CSRDataset32, CSRDataset64
 from sknets._data import Rows
 
@@ -109,7 +110,7 @@ class DenseRows:
 
 class _DensePiece(Piece):
     def __init__(self, source: DenseRows) -> None:
-        dtype = np_dtype(source.rows.dtype)
+        dtype = numpy_dtype(source.rows.dtype)
         super().__init__(source.size, dtype)
         self._source = source
         self._memory = np.empty((source.size, source.rows.n_features + 2), dtype)
@@ -196,7 +197,7 @@ def _compressed(rows: Rows) -> sparse.csr_array:
     """Return dense rows as CSR, with two features of ones added."""
     n_features = rows.n_features + 2
     size = max(1, min(rows.n, _BLOCK // n_features))
-    memory = np.ones((size, n_features), np_dtype(rows.dtype))
+    memory = np.ones((size, n_features), numpy_dtype(rows.dtype))
     numbers = np.broadcast_to(np.arange(n_features, dtype=np.int32), memory.shape)
     data, indices, lengths = [], [], [np.zeros(1, np.int32)]
     for start in range(0, rows.n, size):
@@ -215,13 +216,8 @@ def _compressed(rows: Rows) -> sparse.csr_array:
 def _padded_csr(csr: Any, dtype: torch.dtype) -> sparse.csr_array:
     """Return a copy of CSR rows with two features of ones added."""
     ones = np.ones((csr.shape[0], 2))
-    padded = sparse.hstack([csr, ones], format="csr", dtype=np_dtype(dtype))
+    padded = sparse.hstack([csr, ones], format="csr", dtype=numpy_dtype(dtype))
     padded = sparse.csr_array(padded)
     padded.sum_duplicates()
     indices, indptr = padded.indices.astype(np.int32), padded.indptr.astype(np.int32)
     return sparse.csr_array((padded.data, indices, indptr), shape=padded.shape)
-
-
-def np_dtype(dtype: torch.dtype) -> np.dtype:
-    """Return NumPy's name of a floating type of torch's."""
-    return np.dtype(str(dtype).removeprefix("torch."))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sknets._core import numpy_dtype
 from sknets._engine._epochs import Hooks
 from sknets._engine._perceptron import PerceptronLoop, not_finite
 from sknets._engine._perceptron_task import PerceptronResult, PerceptronSettings, PerceptronTask
@@ -67,7 +68,7 @@ class PerceptronStack(PerceptronLoop):
             class_steps=np.vstack([model.class_steps for model in models]),
             max_epochs=max(model.max_epochs for model in models),
         )
-        dtype = np.dtype(str(task.rows.dtype).removeprefix("torch."))
+        dtype = numpy_dtype(task.rows.dtype)
         size = len(models) * n_classes
         start = PerceptronResult(
             torch.zeros(size, task.rows.n_features, dtype=task.rows.dtype, device=task.rows.device),

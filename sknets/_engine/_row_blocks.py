@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from sknets._core import limit_threads
+from sknets._core import limit_threads, numpy_dtype
 from sknets._data import Rows
 from sknets._engine._products import SMALL_PRODUCT
 
@@ -253,7 +253,7 @@ def blocks_of_csr(
 
     The values are converted to ``dtype`` once; the indices are shared on the CPU.
     """
-    values = np.dtype(str(dtype).removeprefix("torch."))
+    values = numpy_dtype(dtype)
     X = sparse.csr_array(X).astype(values, copy=False)
     if device.type == "cpu":
         blocks = {

@@ -308,7 +308,6 @@ class Stack:
         self._n_steps += 1
         if self.solver == "adam":
             first, second = self.moments
-            count = torch.full((), float(self._n_steps), device=self.flat.device)
             start = 0
             for key, group in groupby(self.active, self._kernel_key):
                 rate, *betas, eps = key
@@ -320,7 +319,6 @@ class Stack:
                     first[here],
                     second[here],
                     step=self._n_steps,
-                    count=count,
                     lr=rate,
                     betas=(betas[0], betas[1]),
                     eps=eps,

@@ -35,7 +35,7 @@ class MLP(nn.Module):
         Normalisation before each activation.
     drawn : bool, default=True
         Whether the dense layers get torch's initial values, from its global generator. Else they
-        are float64 and hold anything, for the caller to draw.
+        are float64 and hold anything, for the caller to draw; other layers keep torch's dtype.
 
     Attributes
     ----------
@@ -63,7 +63,6 @@ class MLP(nn.Module):
         drawn: bool = True,
     ) -> None:
         super().__init__()
-        self.activation = activation
         sizes = expand_sizes(hidden_layer_sizes, "hidden_layer_sizes")
         rates = expand_rates(dropout, len(sizes), "dropout", "hidden layers")
         make_activation = get_activation(activation).module
@@ -89,6 +88,27 @@ class MLP(nn.Module):
         """The dense layers from input to output; ``coefs_[i]`` is ``linears[i].weight.T``."""
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
+    @property
+    def plain_layers(self) -> list[tuple[nn.Linear, float]] | None:
+        """The dense layers, each with the rate of the dropout behind it.
+
+        None if the net is more than these with its activation between them: if it is normalised, or
+        somebody has changed its layers.
+        """
+        activation = type(get_activation(self.activation).module())
+        plain: list[tuple[nn.Linear, float]] = []
+        n_active = 0
+        for layer in self.layers:
+            if type(layer) is nn.Linear and n_active == len(plain):
+                plain.append((layer, 0.0))
+            elif type(layer) is activation and n_active == len(plain) - 1:
+                n_active += 1
+            elif type(layer) is nn.Dropout and 0 < n_active == len(plain):
+                plain[-1] = plain[-1][0], layer.p
+            else:
+                return None
+        return plain if n_active == len(plain) - 1 else None
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, n_outputs) of rows (B, n_features)."""
         return self.layers(x)
@@ -101,5 +121,5 @@ class _UndrawnLinear(nn.Linear):
 
 def _undrawn_linear(n_in: int, n_out: int) -> nn.Linear:
     layer = _UndrawnLinear(n_in, n_out, dtype=torch.float64)
-    layer.__class__ = nn.Linear  # type: ignore[assignment]
+    layer.__class__ = nn.Linear  # type: ignore[assignment]  # narrower than declared
     return layer

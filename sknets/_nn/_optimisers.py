@@ -148,7 +148,6 @@ class Adam(Optimiser):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-        self._count = torch.zeros((), device=self.param_groups[0]["params"][0].device)
 
     def update(self) -> None:
         """Change every parameter in place by its gradient."""
@@ -167,7 +166,6 @@ class Adam(Optimiser):
                     state["first"],
                     state["second"],
                     step=state["step"],
-                    count=self._count.fill_(state["step"]),
                     lr=group["lr"],
                     betas=group["betas"],
                     eps=group["eps"],
@@ -181,15 +179,12 @@ def adam_(
     second: Tensor,
     *,
     step: int,
-    count: Tensor,
     lr: float,
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """Apply step number `step` of Adam in place, to the weights and to both moments.
-
-    `count` is the same number as a float32 tensor of no axes, on the device of the weights.
-    """
+    """Apply step number `step` of Adam in place, to the weights and to both moments."""
+    count = torch.full((), float(step), device=weight.device)
     torch._fused_adam_(
         [weight],
         [grad],

@@ -12,10 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sknets._core import SeededRandom
-from sknets._data import Rows, as_numpy, as_tensor_view, input_dtype, make_rows
-
-# Bytes of the rows that are multiplied at once.
-_BLOCK_BYTES = 2**19
+from sknets._data import as_numpy, as_tensor_view, input_dtype, make_rows
+from sknets._engine._dense_forward import DenseForward, in_numpy
 
 # Fitted arrays that are on the device of X after a fit on tensors.
 _ARRAYS = ("coef_", "intercept_", "n_iter_")
@@ -59,8 +57,8 @@ class LinearPredictionMixin:
             dtype = weight.dtype
         rows = make_rows(X, dtype=dtype, device=device, once=True)
         weight, bias = weight.to(device, dtype), bias.to(device, dtype)
-        if device.type == "cpu" and dtype in (torch.float32, torch.float64):
-            yield from _by_numpy(rows, weight.numpy(), bias.numpy())
+        if in_numpy(weight):
+            yield from DenseForward([(weight, bias)]).in_blocks(rows)
             return
         for start in range(0, rows.n, rows.block_rows):
             stop = min(start + rows.block_rows, rows.n)
@@ -112,21 +110,6 @@ class LinearPredictionMixin:
             if isinstance(state.get(name), Tensor):
                 state[name] = state[name].cpu()
         return state
-
-
-def _by_numpy(
-    rows: Rows, weight: np.ndarray, bias: np.ndarray
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield logits in blocks of rows that stay in a core's cache."""
-    weight_t = np.ascontiguousarray(weight.T)  # of two transposed factors BLAS is slow
-    block = max(64, _BLOCK_BYTES // max(1, weight[:1].nbytes))
-    for start in range(0, rows.n, block):
-        stop = min(start + block, rows.n)
-        part = rows.slice(start, stop, aligned=False).numpy()
-        with np.errstate(over="ignore", invalid="ignore"):
-            logits = np.matmul(part, weight_t)
-            logits += bias
-        yield start, stop, torch.from_numpy(logits)
 
 
 def _tensor_of(array: Any) -> Tensor:

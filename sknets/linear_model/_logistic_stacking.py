@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sknets._base import CannotStack, StackedFit, Stacker
-from sknets._core import limit_threads
+from sknets._core import limit_threads, numpy_dtype
 from sknets._data import check_sample_weight, combine_weights
 from sknets._engine import (
     STACK_SOLVERS,
@@ -150,7 +150,7 @@ class _Folds:
 
     def _make(self, index: np.ndarray) -> Fold:
         rows = self.data.rows
-        dtype = np.dtype(str(rows.dtype).removeprefix("torch."))
+        dtype = numpy_dtype(rows.dtype)
         X = rows.csr[index] if rows.is_sparse else rows.take(torch.from_numpy(index)).numpy()
         if len(self.columns) < rows.n_features:
             X = X[:, self.columns]

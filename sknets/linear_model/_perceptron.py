@@ -6,25 +6,18 @@ import warnings
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
 import torch
-from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.utils.class_weight import compute_class_weight
 
 from sknets._base import DEVICE_CONSTRAINTS, BaseClassifier, TrainingData
 from sknets._base._hooks import fit_hooks
 from sknets._core import make_random_state
 from sknets._core._sklearn import Interval, StrOptions, check_partial_fit_first_call, fit_context
-from sknets._data import SubsetRows, as_numpy
 from sknets._engine._perceptron import PerceptronLoop
-from sknets._engine._perceptron_task import PerceptronResult, PerceptronSettings, PerceptronTask
+from sknets._engine._perceptron_task import PerceptronResult
 from sknets.linear_model._linear_prediction import LinearPredictionMixin
+from sknets.linear_model._perceptron_fit import make_settings, split_rows, start_from
 from sknets.linear_model._perceptron_stacking import PerceptronStacker
-
-# scikit-learn lets the intercept learn slowly on sparse rows, whose features are rarely seen.
-_SPARSE_INTERCEPT_STEP = 0.01
 
 
 class Perceptron(LinearPredictionMixin, BaseClassifier):
@@ -244,7 +237,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
             if self.warm_start and hasattr(self, "coef_"):
                 coef_init = self.coef_ if coef_init is None else coef_init
                 intercept_init = self.intercept_ if intercept_init is None else intercept_init
-            start = _start(data, coef_init, intercept_init)
+            start = start_from(data, coef_init, intercept_init)
             result = self._train(data, start, (X, y, sample_weight), self.max_iter)
             self._set_fitted(data, result, len(result.epochs))
         return self
@@ -289,11 +282,12 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
                 classes = self.classes_
             data = self._check_rows(X, y, sample_weight, classes=classes, reset=not fitted)
             if fitted:
-                start = _start(data, self.coef_, self.intercept_, self.history_)
+                start = start_from(data, self.coef_, self.intercept_, self.history_)
             else:
-                start = _start(data, None, None)
+                start = start_from(data, None, None)
             seen = self.t_ if fitted else 1
-            self._train(data, start, (X, y, sample_weight), 1)
+            result = self._train(data, start, (X, y, sample_weight), 1)
+            self._set_result(data, result, len(result.epochs) - len(start.epochs))
             self.t_ = seen + data.rows.n
         return self
 
@@ -318,28 +312,26 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     def _train(
         self, data: TrainingData, start: PerceptronResult, given: tuple, max_epochs: int
     ) -> PerceptronResult:
-        """Run the rule and set what it leaves."""
+        """Run the rule."""
         self._remember(data)
         random_state = make_random_state(self.random_state)
-        n_before = len(start.epochs)
-        task, held = self._split(data, random_state)
+        task, held = split_rows(self, data, random_state)
         X, y, sample_weight = given
-        settings = self._settings(data, task, max_epochs)
+        settings = make_settings(self, data, task, max_epochs)
         loop = PerceptronLoop(task, settings, start, random_state, validation=held)
         loop.hooks = fit_hooks(self, X, y, sample_weight, lambda: self._exported(data, loop.result))
-        result = loop.run()
-        for name, value in self._exported(data, result).items():
-            setattr(self, name, value)
-        self.history_ = result.history
-        self.n_iter_ = len(result.epochs) - n_before
-        return result
+        return loop.run()
 
-    def _set_fitted(self, data: TrainingData, result: PerceptronResult, n_epochs: int) -> None:
-        """Set what ``fit`` leaves, and warn if the epochs were used up."""
+    def _set_result(self, data: TrainingData, result: PerceptronResult, n_epochs: int) -> None:
+        """Set what `n_epochs` more epochs leave."""
         for name, value in self._exported(data, result).items():
             setattr(self, name, value)
         self.history_ = result.history
         self.n_iter_ = n_epochs
+
+    def _set_fitted(self, data: TrainingData, result: PerceptronResult, n_epochs: int) -> None:
+        """Set what ``fit`` leaves, and warn if the epochs were used up."""
+        self._set_result(data, result, n_epochs)
         self.t_ = 1 + n_epochs * data.rows.n
         if self.tol is not None and n_epochs == self.max_iter:
             warnings.warn(
@@ -349,69 +341,6 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
                 stacklevel=3,
             )
 
-    def _settings(
-        self, data: TrainingData, task: PerceptronTask, max_epochs: int
-    ) -> PerceptronSettings:
-        l1_ratio = {"l1": 1.0, "elasticnet": float(self.l1_ratio)}.get(str(self.penalty), 0.0)
-        intercept_step = _SPARSE_INTERCEPT_STEP if data.rows.is_sparse else 1.0
-        return PerceptronSettings(
-            class_steps=self._class_steps(data, task.positive),
-            step_size=float(self.eta0),
-            alpha=float(self.alpha) if self.penalty is not None else 0.0,
-            l1_ratio=l1_ratio,
-            intercept_step=intercept_step if self.fit_intercept else 0.0,
-            max_epochs=max_epochs,
-            tol=self.tol,
-            n_iter_no_change=int(self.n_iter_no_change),
-            shuffle=self.shuffle,
-            verbose=bool(self.verbose),
-        )
-
-    def _class_steps(self, data: TrainingData, positive: np.ndarray) -> np.ndarray:
-        """Return the signed step of a row of each class in each binary problem."""
-        classes = data.codec.classes
-        weights = np.ones(len(classes))
-        if self.class_weight is not None:
-            labels = classes[data.target.cpu().numpy()]
-            weights = compute_class_weight(self.class_weight, classes=classes, y=labels)
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ValueError(
-                f"class_weight must be finite and must not be negative, got {self.class_weight!r}."
-            )
-        own = positive[:, None] == np.arange(len(classes))
-        if len(classes) == 2:
-            return self.eta0 * np.where(own, weights, -weights)
-        return self.eta0 * np.where(own, weights, -1.0)
-
-    def _split(
-        self, data: TrainingData, random_state: np.random.RandomState
-    ) -> tuple[PerceptronTask, PerceptronTask | None]:
-        """Return what to train on and, with early stopping, what to hold out."""
-        target = data.target.cpu().numpy()
-        weight = None if data.sample_weight is None else data.sample_weight.cpu().numpy()
-        n_classes = len(data.codec.classes)
-        positive = np.array([1]) if n_classes == 2 else np.arange(n_classes)
-        if not self.early_stopping:
-            return PerceptronTask(data.rows, target, weight, positive), None
-        splitter = StratifiedShuffleSplit(
-            test_size=self.validation_fraction, random_state=random_state
-        )
-        _, held = next(splitter.split(np.zeros((len(target), 1)), target))
-        if weight is not None and not weight[held].any():
-            raise ValueError(
-                "sample_weight must be above zero for some of the rows held out by early_stopping, "
-                f"got zero for all {len(held)} of them. Try another random_state."
-            )
-        is_held = np.zeros(len(target), bool)
-        is_held[held] = True
-        train, held = np.flatnonzero(~is_held), np.flatnonzero(is_held)
-
-        def part(index: np.ndarray) -> PerceptronTask:
-            some = None if weight is None else weight[index]
-            return PerceptronTask(SubsetRows(data.rows, index), target[index], some, positive)
-
-        return part(train), part(held)
-
     def _exported(self, data: TrainingData, result: PerceptronResult) -> dict[str, Any]:
         """Return ``coef_`` and ``intercept_`` in X's library, and what else prediction needs."""
         return {
@@ -419,26 +348,3 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
             "intercept_": data.namespace.export(torch.from_numpy(result.intercept)),
             "classes_": self.classes_,
         }
-
-
-def _start(
-    data: TrainingData, coef: Any, intercept: Any, history: dict[str, list] | None = None
-) -> PerceptronResult:
-    """Return the weights to start from, in the dtype and on the device of the rows."""
-    shape = (data.codec.n_outputs, data.rows.n_features)
-    dtype = np.dtype(str(data.rows.dtype).removeprefix("torch."))
-    new_coef = np.zeros(shape, dtype)
-    if coef is not None:
-        coef = coef.toarray() if sparse.issparse(coef) else np.asarray(as_numpy(coef))
-        if coef.shape != shape and not (shape[0] == 1 and coef.shape == shape[1:]):
-            raise ValueError(f"coef_init must have shape {shape}, got {coef.shape}.")
-        new_coef = coef.reshape(shape).astype(dtype)
-    new_intercept = np.zeros(shape[0], dtype)
-    if intercept is not None:
-        intercept = np.asarray(as_numpy(intercept))
-        if intercept.shape != shape[:1] and not (shape[0] == 1 and intercept.shape == ()):
-            raise ValueError(f"intercept_init must have shape {shape[:1]}, got {intercept.shape}.")
-        new_intercept = intercept.reshape(shape[0]).astype(dtype)
-    rows = zip(*history.values(), strict=True) if history else ()
-    epochs = [dict(zip(history or (), row, strict=True)) for row in rows]
-    return PerceptronResult(torch.from_numpy(new_coef).to(data.device), new_intercept, epochs)

@@ -15,6 +15,7 @@ from sknets._core import make_random_state
 from sknets._data import SparseRows, SubsetRows
 from sknets._engine._perceptron_stack import PerceptronStack
 from sknets._engine._perceptron_task import PerceptronResult, PerceptronSettings
+from sknets.linear_model._perceptron_fit import make_settings, split_rows
 
 
 class PerceptronStacker(Stacker):
@@ -54,7 +55,7 @@ class PerceptronStacker(Stacker):
             raise CannotStack("its fold shows one class")
         random_state = make_random_state(copy.copy(first.random_state))
         try:
-            task, held = first._split(data, random_state)
+            task, held = split_rows(first, data, random_state)
         except ValueError as reason:
             for fit in fits:
                 fit.error = reason
@@ -90,7 +91,7 @@ def _data_of(fit: StackedFit) -> TrainingData:
 
 
 def _settings_of(fit: StackedFit, data: TrainingData, task: Any) -> PerceptronSettings:
-    return fit.estimator._settings(data, task, fit.estimator.max_iter)
+    return make_settings(fit.estimator, data, task, fit.estimator.max_iter)
 
 
 def _finish(

@@ -7,20 +7,27 @@ are taken once a fold here, and the numbers are those of `sklearn.metrics.accura
 
 from __future__ import annotations
 
+from inspect import getattr_static
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
+from sklearn.pipeline import Pipeline
 
 from sknets._core._sklearn import safe_indexing
 from sknets.model_selection._last_step import last_step
 from sknets.model_selection._plan import Plan
 
+_SCORE_OF_PIPELINES = getattr_static(Pipeline, "score")
+
 
 def is_accuracy(estimator: Any) -> bool:
     """Whether ``score`` of an estimator or of a pipeline that ends with it is the accuracy."""
+    is_pipeline = isinstance(estimator, Pipeline)
+    if is_pipeline and getattr_static(type(estimator), "score") is not _SCORE_OF_PIPELINES:
+        return False  # a pipeline of somebody's own class
     return type(last_step(estimator)).score is ClassifierMixin.score
 
 
@@ -65,7 +72,8 @@ def accuracies(
         rows = {side: _rows_of(plan, index, sample_weight) for side, index in sides.items()}
         for number in numbers:
             estimator = plan.fits[number, fold].estimator
-            note: dict[str, Any] = {"fit_error": None, "fit_time": 0.0}
+            note: dict[str, Any] = {"fit_error": None}
+            note["fit_time"] = 0.0  # known to the plan, which the search takes it from
             note["n_test_samples"] = len(rows["test_scores"][1])
             for side, (X, y, weight) in rows.items():
                 started = perf_counter()

@@ -14,12 +14,12 @@ from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
 from sknets._base import StackedFit, why_not_stacked
+from sknets._core import value_key
 from sknets._core._sklearn import safe_indexing
 from sknets.model_selection._last_step import last_step, weight_name
 from sknets.model_selection._preparation import prepare_stacks
 from sknets.model_selection._progress import SearchProgress
 from sknets.model_selection._stack_tasks import Workers, run_stacks
-from sknets.neural_network._net import value_key
 
 # Settings of these types cannot change.
 _PLAIN = (str, bytes, bool, int, float, np.number, np.bool_, type(None))

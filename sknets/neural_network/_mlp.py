@@ -254,7 +254,7 @@ class MLPClassifier(BaseNetwork):
             self.dropout,
             self.normalization,
             drawn=False,
-        )
+        ).double()
         return init_glorot_uniform_(module, random_state, self.activation)
 
     def _structure(self) -> Hashable:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 from collections.abc import Callable, Hashable
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
-from sknets._core import SeededRandom, make_generator
+from sknets._core import SeededRandom, make_generator, value_key
 from sknets._data import LabelCodec
 from sknets.neural_network._sample_shape import as_array_if_nested, flatten_samples
 
@@ -313,22 +311,3 @@ class NetClassifier(BaseNetwork):
 
     def _uses_random_numbers(self, module: nn.Module) -> bool:
         return True
-
-
-def value_key(value: Any) -> Hashable:
-    """Return something that is equal for equal modules and factories, clones among them.
-
-    Functions and classes are equal if they are the same; other objects by what they hold. What
-    cannot be compared equals itself alone.
-    """
-    if isinstance(value, functools.partial):
-        parts = [value.func, *value.args, *value.keywords.items()]
-        return ("partial", *map(value_key, parts))
-    if isinstance(value, tuple | list):
-        return (type(value), *map(value_key, value))
-    if inspect.isroutine(value) or inspect.isclass(value):
-        return id(value)
-    try:
-        return joblib.hash(value)
-    except Exception:  # pickling is the value's own code
-        return id(value)

@@ -38,6 +38,38 @@ def test_normalised_nets(normalization):
     torch.testing.assert_close(logits_of(module, X.numpy()), module(X).detach())
 
 
+def _with_another_activation(net):
+    net.layers.activation1 = torch.nn.Tanh()
+
+
+def _with_a_layer_more(net):
+    net.layers.add_module("more", torch.nn.Tanh())
+
+
+def _without_an_activation(net):
+    del net.layers.activation1
+
+
+def _with_an_activation_last(net):
+    net.layers.add_module("activation3", torch.nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _with_another_activation,
+        _with_a_layer_more,
+        _without_an_activation,
+        _with_an_activation_last,
+    ],
+)
+def test_nets_whose_layers_somebody_changed(change):
+    module = MLP(5, (30, 20), 4).eval()
+    change(module)
+    X = torch.randn(3000, 5)
+    torch.testing.assert_close(logits_of(module, X.numpy()), module(X).detach())
+
+
 def test_hooks_are_called():
     module = MLP(5, (30,), 4).eval()
     seen = []

@@ -213,6 +213,30 @@ def test_skorch_events_in_order(estimator, iris):
     assert notes.net.history[:, "train_loss"] == fitted.loss_curve_
 
 
+class Keeper(Callback):
+    """Keeps every batch, and a copy of it."""
+
+    def initialize(self):
+        self.kept, self.copies = [], []
+        return self
+
+    def on_batch_begin(self, net, batch=None, **kwargs):
+        parts = [batch[0], *batch[1]]
+        self.kept += parts
+        self.copies += [part.clone() for part in parts]
+
+
+# A fixed number of epochs does not converge.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@each_network_by_epochs
+def test_a_batch_that_is_kept_stays_what_it_was(estimator, iris):
+    keeper = Keeper()
+    fresh(estimator, callbacks=[keeper], max_iter=3, n_iter_no_change=9).fit(*iris)
+    assert keeper.kept
+    for kept, copy in zip(keeper.kept, keeper.copies, strict=True):
+        assert_array_equal(kept, copy)
+
+
 @each_network_by_epochs
 def test_skorch_callbacks_change_nothing_by_themselves(estimator, iris):
     X, y = iris

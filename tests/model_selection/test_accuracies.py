@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknets import LogisticRegression, VectorizedGridSearchCV
 from tests.parity._same_results import assert_same_results, stacked_share
 
+# Few iterations, so that the cases are quick.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 GRID = {"C": [1e-3, 1e-2, 1e-1, 1.0]}
@@ -108,6 +109,16 @@ def test_rows_that_cannot_be_scored(data, error_score):
     )
     assert said == expected
     assert any("Scoring failed" in line for line in said)
+
+
+def test_a_pipeline_of_ones_own_is_asked(data):
+    class Harsh(Pipeline):
+        def score(self, X, y=None, sample_weight=None, **params):
+            return super().score(X, y, sample_weight, **params) ** 2
+
+    estimator = Harsh([("scale", StandardScaler()), ("net", classifier())])
+    ours, theirs = both(estimator, {"net__C": [1e-3, 1e-2, 1.0]}, data)
+    assert_same_results(ours, theirs)
 
 
 def test_an_accuracy_of_ones_own_is_asked():

@@ -8,7 +8,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from sknets import NetClassifier, VectorizedGridSearchCV
+from sknets import MLPClassifier, NetClassifier, VectorizedGridSearchCV
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -66,3 +66,15 @@ def test_max_stack_bytes_bounds_the_stacks():
         places = search(max_stack_bytes=n_bytes).fit(X, y).vectorization_
         sizes.append(max(int(place.split()[3]) for row in places for place in row))
     assert sizes[0] < sizes[1] < sizes[2] == 16
+
+
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+def test_normalised_nets_are_estimated_too(normalization):
+    X, y = load_iris(return_X_y=True)
+    net = MLPClassifier(max_iter=2, normalization=normalization, device="cpu")
+    grid = {"random_state": [0, 1, 2, 3]}
+    search = VectorizedGridSearchCV(net, grid, cv=2, refit=False, max_stack_bytes=10_000)
+    places = search.fit(X, y).vectorization_
+    assert {place for row in places for place in row} == {
+        f"stack {i} of 1 nets" for i in range(1, 9)
+    }

@@ -174,6 +174,7 @@ def test_same_bits_without_weights_and_penalty(name, dtype, as_csr):
     assert ours.n_iter_ == theirs.n_iter_
 
 
+# A fixed number of epochs does not converge.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", ["iris", "breast cancer"])
 def test_same_loss_of_each_epoch(name, capsys):
