@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sknets._core import fill_dropout_mask_
 from sknets._engine._dense_program import DenseLayer, DenseProgram
 from sknets._engine._flat import FlatParameters
 from sknets._engine._products import make_products
@@ -186,8 +187,7 @@ class DenseStep:
 
     def _draw_mask_(self, mask: Tensor, i: int) -> None:
         """Fill the dropout mask (..., B, H_i) of hidden layer i with 0 and 1 / (1 - rate)."""
-        keep = 1.0 - self.layers[i].dropout
-        mask.bernoulli_(keep, generator=self.generator).div_(keep)
+        fill_dropout_mask_(mask, self.layers[i].dropout, self.generator)
 
     def _output_gradient(self, z: Tensor, residual: Tensor, target: tuple[Tensor, ...]) -> None:
         """Fill the residual (..., K, B), probabilities minus target; keep what the loss needs."""
