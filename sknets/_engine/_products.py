@@ -118,6 +118,47 @@ class NumpyProducts:
         return partial(self._square, vector.numpy(), vector.numpy(), out=out.numpy())
 
 
+# Multiply-adds from which oneDNN's product is faster than NumPy's on one thread.
+_LARGE_PRODUCT = 2e6
+
+
+class SharedThreadsProducts(NumpyProducts):
+    """Products of one net among torch's kernels, on the CPU: large ones on torch's threads.
+
+    Between its kernels a thread of torch's waits for the next and holds its core, so that a thread
+    that NumPy's BLAS starts beside it comes late by milliseconds. So BLAS has one thread here (the
+    caller sees to that), and large products in float32 are those of oneDNN, which runs torch's
+    convolutions; torch itself multiplies with MKL.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(stacked=False)
+        by_onednn = _onednn_product()
+        if by_onednn is not None:
+            self.multiply = partial(_multiply_on_shared_threads, by_onednn)
+
+
+def _multiply_on_shared_threads(
+    by_onednn: Callable[..., Tensor], a: np.ndarray, b: np.ndarray, *, out: np.ndarray
+) -> None:
+    if a.dtype != np.float32 or a.ndim != 2 or a.size * b.shape[-1] < _LARGE_PRODUCT:
+        np.dot(a, b, out=out)
+        return
+    # The small factor is laid out as oneDNN is quick at; the large one it reads as it is.
+    rows = torch.from_numpy(np.ascontiguousarray(a))
+    torch.from_numpy(out).copy_(by_onednn(rows, torch.from_numpy(b.T), None, "none", [], ""))
+
+
+def _onednn_product() -> Callable[..., Tensor] | None:
+    """Return oneDNN's ``x @ weight.T``, which torch keeps for its compiler, or None without it."""
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        return torch.ops.mkldnn._linear_pointwise.default
+    except AttributeError:
+        return None
+
+
 def make_products(like: Tensor, *, stacked: bool) -> Products:
     """Return the products for tensors of the dtype and device of `like`."""
     in_numpy = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
