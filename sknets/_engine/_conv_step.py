@@ -42,7 +42,7 @@ class ConvStep:
     activation : Activation
         Of all layers.
     dtype : torch.dtype
-        Of the convolutions; the dense layers have that of the weights.
+        Of the convolutions and poolings; what the dense layers give has that of the weights.
     generator : torch.Generator or None
         Draws dropout masks, here and in the head.
     """
@@ -194,7 +194,7 @@ def make_conv_step(
     """Return the closed-form step of a module that it covers, and None for any other.
 
     Covered is `CNN` on the CPU without normalisation, with any pooling but "l2", under the plain
-    log-loss. With `autocast` the convolutions have that dtype, and the dense layers the weights'.
+    log-loss. With `autocast` the convolutions have that dtype, and so have large dense products.
     """
     if not (type(module) is CNN and flat.vector.device.type == "cpu" and is_plain_log_loss(loss)):
         return None
@@ -212,7 +212,7 @@ def make_conv_step(
         penalised_grad=flat.penalised_grad,
         alpha=alpha,
         generator=generator,
-        products=SharedThreadsProducts(),
+        products=SharedThreadsProducts(autocast),
     )
     dtype = autocast or flat.vector.dtype
     return ConvStep(module, layers, head, activation, dtype=dtype, generator=generator)

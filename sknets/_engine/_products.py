@@ -129,34 +129,49 @@ class SharedThreadsProducts(NumpyProducts):
     that NumPy's BLAS starts beside it comes late by milliseconds. So BLAS has one thread here (the
     caller sees to that), and large products in float32 are those of oneDNN, which runs torch's
     convolutions; torch itself multiplies with MKL.
+
+    Parameters
+    ----------
+    autocast : torch.dtype or None
+        Lower precision for the large products of float32.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, autocast: torch.dtype | None = None) -> None:
         super().__init__(stacked=False)
-        by_onednn = _onednn_product()
-        if by_onednn is not None:
-            self.multiply = partial(_multiply_on_shared_threads, by_onednn)
+        by_torch = _onednn_product()
+        if autocast is not None:
+            by_torch = partial(_cast_product, autocast)
+        if by_torch is not None:
+            self.multiply = partial(_multiply_on_shared_threads, by_torch)
+
+
+TensorProduct = Callable[[Tensor, Tensor], Tensor]
 
 
 def _multiply_on_shared_threads(
-    by_onednn: Callable[..., Tensor], a: np.ndarray, b: np.ndarray, *, out: np.ndarray
+    by_torch: TensorProduct, a: np.ndarray, b: np.ndarray, *, out: np.ndarray
 ) -> None:
     if a.dtype != np.float32 or a.ndim != 2 or a.size * b.shape[-1] < _LARGE_PRODUCT:
         np.dot(a, b, out=out)
         return
     # The small factor is laid out as oneDNN is quick at; the large one it reads as it is.
     rows = torch.from_numpy(np.ascontiguousarray(a))
-    torch.from_numpy(out).copy_(by_onednn(rows, torch.from_numpy(b.T), None, "none", [], ""))
+    torch.from_numpy(out).copy_(by_torch(rows, torch.from_numpy(b)))
 
 
-def _onednn_product() -> Callable[..., Tensor] | None:
-    """Return oneDNN's ``x @ weight.T``, which torch keeps for its compiler, or None without it."""
+def _cast_product(dtype: torch.dtype, a: Tensor, b: Tensor) -> Tensor:
+    return torch.mm(a.to(dtype), b.to(dtype))
+
+
+def _onednn_product() -> TensorProduct | None:
+    """Return oneDNN's product, which torch keeps for its compiler, or None without it."""
     if not torch.backends.mkldnn.is_available():
         return None
     try:
-        return torch.ops.mkldnn._linear_pointwise.default
+        linear = torch.ops.mkldnn._linear_pointwise.default
     except AttributeError:
         return None
+    return lambda a, b: linear(a, b.T, None, "none", [], "")
 
 
 def make_products(like: Tensor, *, stacked: bool) -> Products:
