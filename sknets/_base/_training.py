@@ -26,6 +26,7 @@ from sknets._engine import (
     Training,
     Validation,
     compiled,
+    make_conv_step,
     make_dense_step,
     train_lbfgs,
     useful_threads,
@@ -200,10 +201,14 @@ def make_step(
     autocast = data.precision.autocast
     if estimator.compile:
         engine_module = compiled(engine_module, data.device, draws=generator is not None)
-    elif autocast is None:
-        dense = make_dense_step(engine_module, loss, flat, alpha=alpha, generator=generator)
-        if dense is not None:
-            return dense, loss
+    else:
+        closed = make_conv_step(
+            engine_module, loss, flat, alpha=alpha, generator=generator, autocast=autocast
+        ) or make_dense_step(
+            engine_module, loss, flat, alpha=alpha, generator=generator, autocast=autocast
+        )
+        if closed is not None:
+            return closed, loss
     step = AutogradStep(
         engine_module, loss, flat, alpha=alpha, generator=generator, autocast=autocast
     )

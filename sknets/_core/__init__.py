@@ -7,6 +7,7 @@ from sknets._core._optional import import_optional
 from sknets._core._seeds import (
     SeededRandom,
     SeededRandomOfEach,
+    fill_dropout_mask_,
     make_generator,
     make_random_state,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "SeededRandom",
     "SeededRandomOfEach",
     "Threads",
+    "fill_dropout_mask_",
     "free_bytes",
     "import_optional",
     "is_out_of_memory",

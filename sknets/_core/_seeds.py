@@ -70,11 +70,36 @@ def _seeded_dropout(n_spatial: int | None) -> Callable[..., torch.Tensor]:
 
 
 def _filled_with_mask(p: float) -> Fill:
-    def fill(mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        mask.bernoulli_(1 - p, generator=generator)
-        return mask.div_(1 - p) if p < 1 else mask
+    return lambda mask, generator: fill_dropout_mask_(mask, p, generator)
 
-    return fill
+
+# Where a rate is this far from 0 and 1, a 65536th is fine enough to count it in.
+_COUNTED_RATES = (0.01, 0.99)
+
+
+def fill_dropout_mask_(
+    mask: torch.Tensor, rate: float, generator: torch.Generator | None
+) -> torch.Tensor:
+    """Fill a mask with zeros, a share `rate` of it, and with what keeps the mean at 1.
+
+    On the CPU, where torch draws one number an element and takes six nanoseconds for it, elements
+    share the 64 bits of a draw: eight where the rate is a multiple of 1 / 256, else four. The rate
+    is then that of the nearest multiple of 2 ** -16, and the elements kept are scaled by it, so
+    that the mean is exact.
+    """
+    low, high = _COUNTED_RATES
+    if mask.device.type != "cpu" or not low <= rate <= high:
+        mask.bernoulli_(1 - rate, generator=generator)
+        return mask.div_(1 - rate) if rate < 1 else mask
+    kind, n_values = (torch.int16, 2**16)
+    if (rate * 2**8).is_integer():
+        kind, n_values = (torch.int8, 2**8)
+    n_kept = round((1 - rate) * n_values)
+    words = torch.empty(-(-mask.numel() * kind.itemsize // 8), dtype=torch.int64)
+    words.random_(-(2**63), None, generator=generator)  # all 64 bits
+    numbers = words.view(kind)[: mask.numel()].view(mask.shape)  # from -n_values / 2 on
+    torch.lt(numbers, n_kept - n_values // 2, out=mask)
+    return mask.mul_(n_values / n_kept)
 
 
 _functional = torch.nn.functional

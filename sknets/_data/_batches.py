@@ -10,6 +10,9 @@ from torch import Tensor
 
 from sknets._data._rows import Rows
 
+# On a CPU a block stays in the cache until its batches are read.
+_CPU_BLOCK_BYTES = 2**20
+
 Encode = Callable[[Tensor], tuple[Tensor, ...]]
 
 # x, target, weight of one mini-batch.
@@ -19,9 +22,10 @@ Batch = tuple[Tensor, tuple[Tensor, ...], Tensor | None]
 class Batches:
     """Mini-batches of rows, targets and weights.
 
-    Shuffled rows are gathered some 32 MB at a time, or once an epoch when there are fewer, into
-    memory that every block uses again. So a batch costs no copy of its own, and its views are made
-    once a fit; they hold what they show until the next block is gathered.
+    Shuffled rows are gathered some batches at a time (1 MB on the CPU, 32 MB elsewhere), or once an
+    epoch when there are fewer, into memory that every block uses again. So a batch costs no copy of
+    its own, and its views are made once a fit; they hold what they show until the next block is
+    gathered.
 
     Parameters
     ----------
@@ -57,10 +61,13 @@ class Batches:
         self.batch_size = batch_size
         self.random_state = random_state
         self._order = np.arange(rows.n)
-        self._block = max(1, rows.block_rows // batch_size) * batch_size
         n_whole, rest = divmod(rows.n, batch_size)
         self.sizes = [batch_size] * n_whole + [rest] * (rest > 0)
         self._memory: _Memory | None = None
+        n_rows = rows.block_rows
+        if rows.device.type == "cpu" and random_state is not None:
+            n_rows = min(n_rows, _CPU_BLOCK_BYTES // (rows.n_features * rows.dtype.itemsize))
+        self._block = max(1, n_rows // batch_size) * batch_size
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""

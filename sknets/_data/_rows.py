@@ -93,11 +93,23 @@ class Rows:
 
 
 class DenseRows(Rows):
-    """Rows of a tensor, which may be a view of NumPy's memory or of a memory map."""
+    """Rows of a tensor, which may be a view of NumPy's memory or of a memory map.
 
-    def __init__(self, data: torch.Tensor, *, dtype: torch.dtype, device: torch.device) -> None:
+    With `may_move`, the tensor is copied to where it is aligned when slices of it are first asked
+    for; rows that are gathered come in new memory anyway.
+    """
+
+    def __init__(
+        self,
+        data: torch.Tensor,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        may_move: bool = False,
+    ) -> None:
         super().__init__(data.shape[0], data.shape[1], dtype=dtype, device=device)
         self.data = data
+        self._may_move = may_move
 
     def to(self, device: torch.device) -> Rows:
         """Return the same rows, given out on another device."""
@@ -114,6 +126,8 @@ class DenseRows(Rows):
 
     def slice(self, start: int, stop: int, *, aligned: bool = True) -> torch.Tensor:
         """Return rows `start` to `stop`; a view where dtype, device and place already fit."""
+        if aligned and self._may_move:
+            self.data, self._may_move = _steady(self.data), False
         part = self.data[start:stop].to(self.device, self.dtype)
         return _steady(part) if aligned else part.contiguous()
 
@@ -210,7 +224,8 @@ def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device, once: bool = 
         data = data.to(device, dtype) if fits else data
     elif not (on_disk or once):
         data = data.to(dtype)
-        data = _steady(data) if data.nbytes <= _COPY_BYTES else data
+        may_move = data.nbytes <= _COPY_BYTES
+        return DenseRows(data, dtype=dtype, device=device, may_move=may_move)
     return DenseRows(data, dtype=dtype, device=device)
 
 

@@ -2,6 +2,7 @@
 
 from sknets._engine._autograd import AutogradStep
 from sknets._engine._compile import compiled
+from sknets._engine._conv_step import ConvStep, make_conv_step
 from sknets._engine._dense import DenseStep, make_dense_step
 from sknets._engine._dense_program import DenseLayer
 from sknets._engine._epochs import EpochLoop, Hooks, Training
@@ -26,6 +27,7 @@ __all__ = [
     "HISTORY_COLUMNS",
     "STACK_SOLVERS",
     "AutogradStep",
+    "ConvStep",
     "DenseLayer",
     "DenseStep",
     "EpochLoop",
@@ -53,6 +55,7 @@ __all__ = [
     "compiled",
     "dropout_rates",
     "logits_in_blocks",
+    "make_conv_step",
     "make_dense_step",
     "make_history",
     "make_stacked_dense_step",

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sknets._core import fill_dropout_mask_
 from sknets._engine._dense_program import DenseLayer, DenseProgram
 from sknets._engine._flat import FlatParameters
-from sknets._engine._products import make_products
+from sknets._engine._products import Products, make_products
 from sknets._nn import MLP, Activation, LogLoss, Loss, get_activation
 
 
@@ -42,6 +43,8 @@ class DenseStep:
         Strength of the L2 penalty, one value or one a net.
     generator : torch.Generator or None
         Draws dropout masks.
+    products : Products or None, default=None
+        What multiplies; None is what is fastest where nothing else runs.
     """
 
     name = "closed form"
@@ -56,6 +59,7 @@ class DenseStep:
         penalised_grad: Tensor,
         alpha: float | Tensor,
         generator: torch.Generator | None = None,
+        products: Products | None = None,
     ) -> None:
         self.layers = layers
         self.activation = activation
@@ -64,7 +68,8 @@ class DenseStep:
         self.penalised_grad = penalised_grad
         self.alpha = alpha
         self.generator = generator
-        self._products = make_products(penalised, stacked=layers[0].weight.ndim == 3)
+        stacked = layers[0].weight.ndim == 3
+        self._products = products or make_products(penalised, stacked=stacked)
         self._programs: dict[int, DenseProgram] = {}
         self._first_grad = self._products.operand(layers[0].weight_grad)
         self._one_alpha = None if isinstance(alpha, Tensor) else alpha
@@ -151,13 +156,7 @@ class DenseStep:
     def end_epoch_losses(self) -> Tensor:
         """Return the epoch's mean objective, shape (...)."""
         sizes = self._batch_sizes
-        kept = self._all_kept
-        # As in scikit-learn, no sample counts for more than the loss of a probability of eps.
-        eps = torch.finfo(kept.dtype).eps
-        if self.task == "multiclass":
-            gains = kept.clamp_(min=eps).log_()  # (..., 1, n)
-        else:
-            gains = F.softplus(kept).clamp_(max=-math.log(eps)).neg_()  # (..., K, n)
+        gains = self._gains(self._all_kept)  # (..., 1 or K, n)
         if not self._row_weights:
             penalty = self._norms.sum(0).mul_(self.alpha).mul_(0.5)
             return penalty.sub_(gains.sum((-2, -1))).div_(sum(sizes))
@@ -177,6 +176,16 @@ class DenseStep:
         batch_loss = torch.stack(means, -1) + penalty
         return (batch_loss * counts).sum(-1) / counts.sum(-1)
 
+    def _gains(self, kept: Tensor) -> Tensor:
+        """Return minus the losses of the epoch's rows, of what was kept of them, in its shape.
+
+        As in scikit-learn, no sample counts for more than the loss of a probability of eps.
+        """
+        eps = torch.finfo(kept.dtype).eps
+        if self.task == "multiclass":
+            return kept.clamp_(min=eps).log_()
+        return F.softplus(kept).clamp_(max=-math.log(eps)).neg_()
+
     # -- a batch ---------------------------------------------------------------------------------
 
     def _make_program(self, n_rows: int) -> DenseProgram:
@@ -188,8 +197,7 @@ class DenseStep:
 
     def _draw_mask_(self, mask: Tensor, i: int) -> None:
         """Fill the dropout mask (..., B, H_i) of hidden layer i with 0 and 1 / (1 - rate)."""
-        keep = 1.0 - self.layers[i].dropout
-        mask.bernoulli_(keep, generator=self.generator).div_(keep)
+        fill_dropout_mask_(mask, self.layers[i].dropout, self.generator)
 
     def _output_gradient(self, z: Tensor, residual: Tensor, target: tuple[Tensor, ...]) -> None:
         """Fill the residual (..., K, B), probabilities minus target; keep what the loss needs."""
@@ -215,28 +223,18 @@ def make_dense_step(
     *,
     alpha: float,
     generator: torch.Generator | None,
+    autocast: torch.dtype | None = None,
 ) -> DenseStep | None:
     """Return the closed-form step of a module that it covers, and None for any other.
 
-    Covered are the dense nets `MLP` without normalisation, under the plain log-loss.
+    Covered are the dense nets `MLP` without normalisation, under the plain log-loss, in one dtype.
     """
-    if not (type(module) is MLP and isinstance(loss, LogLoss)):
+    if not (type(module) is MLP and is_plain_log_loss(loss) and autocast is None):
         return None
-    if loss.label_smoothing or loss.gamma:
+    layers = dense_layers(module, flat)
+    if layers is None:
         return None
-    plain = module.plain_layers
-    if plain is None:
-        return None
-    layers = [
-        DenseLayer(
-            linear.weight.detach(),
-            linear.bias.detach(),
-            flat.grad_of(linear.weight),
-            flat.grad_of(linear.bias),
-            rate,
-        )
-        for linear, rate in plain
-    ]
+    assert isinstance(loss, LogLoss)
     return DenseStep(
         layers,
         get_activation(module.activation),
@@ -246,3 +244,25 @@ def make_dense_step(
         alpha=alpha,
         generator=generator,
     )
+
+
+def is_plain_log_loss(loss: Loss) -> bool:
+    """Whether a loss is the one whose gradient is probabilities minus target."""
+    return isinstance(loss, LogLoss) and not (loss.label_smoothing or loss.gamma)
+
+
+def dense_layers(module: MLP, flat: FlatParameters) -> list[DenseLayer] | None:
+    """Return the layers of a dense net, or None if it has others than a dense step covers."""
+    plain = module.plain_layers
+    if plain is None:
+        return None
+    return [
+        DenseLayer(
+            linear.weight.detach(),
+            linear.bias.detach(),
+            flat.grad_of(linear.weight),
+            flat.grad_of(linear.bias),
+            rate,
+        )
+        for linear, rate in plain
+    ]

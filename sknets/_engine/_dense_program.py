@@ -62,8 +62,11 @@ class DenseProgram:
         Multiplies the residual by a number.
     backward : list of callable
         Then gives all gradients but that of the first layer's weights.
+    first_delta : operand of shape (..., B, H)
+        The gradient by the first layer's output; its product with the weights is the gradient by
+        the rows.
     first_delta_t : operand of shape (..., H, B)
-        Its product with the rows is that gradient.
+        Its transpose, whose product with the rows is the gradient of the first layer's weights.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class DenseProgram:
         self._add_logits()
         self._deltas = [self._empty(n_rows, width) for width in widths[:-1]]
         self._deltas.append(self.residual.mT)  # of each layer, the gradient by its output
+        self.first_delta = products.operand(self._deltas[0])
         self.first_delta_t = products.operand(self._deltas[0].mT)
         self.backward: list[Call] = []
         for i in range(len(layers) - 1, 0, -1):

@@ -128,6 +128,62 @@ class NumpyProducts:
         return lambda factor: np.multiply(array, factor, array)
 
 
+# Multiply-adds from which oneDNN's product is faster than NumPy's on one thread.
+_LARGE_PRODUCT = 2e6
+
+
+class SharedThreadsProducts(NumpyProducts):
+    """Products of one net among torch's kernels, on the CPU: large ones on torch's threads.
+
+    Between its kernels a thread of torch's waits for the next and holds its core, so that a thread
+    that NumPy's BLAS starts beside it comes late by milliseconds. So BLAS has one thread here (the
+    caller sees to that), and large products in float32 are those of oneDNN, which runs torch's
+    convolutions; torch itself multiplies with MKL.
+
+    Parameters
+    ----------
+    autocast : torch.dtype or None
+        Lower precision for the large products of float32.
+    """
+
+    def __init__(self, autocast: torch.dtype | None = None) -> None:
+        super().__init__(stacked=False)
+        by_torch = _onednn_product()
+        if autocast is not None:
+            by_torch = partial(_cast_product, autocast)
+        if by_torch is not None:
+            self.multiply = partial(_multiply_on_shared_threads, by_torch)
+
+
+TensorProduct = Callable[[Tensor, Tensor], Tensor]
+
+
+def _multiply_on_shared_threads(
+    by_torch: TensorProduct, a: np.ndarray, b: np.ndarray, *, out: np.ndarray
+) -> None:
+    if a.dtype != np.float32 or a.ndim != 2 or a.size * b.shape[-1] < _LARGE_PRODUCT:
+        np.dot(a, b, out=out)
+        return
+    # The small factor is laid out as oneDNN is quick at; the large one it reads as it is.
+    rows = torch.from_numpy(np.ascontiguousarray(a))
+    torch.from_numpy(out).copy_(by_torch(rows, torch.from_numpy(b)))
+
+
+def _cast_product(dtype: torch.dtype, a: Tensor, b: Tensor) -> Tensor:
+    return torch.mm(a.to(dtype), b.to(dtype))
+
+
+def _onednn_product() -> TensorProduct | None:
+    """Return oneDNN's product, which torch keeps for its compiler, or None without it."""
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        linear = torch.ops.mkldnn._linear_pointwise.default
+    except AttributeError:
+        return None
+    return lambda a, b: linear(a, b.T, None, "none", [], "")
+
+
 def make_products(like: Tensor, *, stacked: bool) -> Products:
     """Return the products for tensors of the dtype and device of `like`."""
     in_numpy = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)

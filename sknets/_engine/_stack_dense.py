@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from sknets._core import fill_dropout_mask_
 from sknets._engine._dense import DenseStep
 from sknets._engine._dense_program import DenseLayer
 from sknets._engine._flat import FlatParameters
@@ -24,7 +25,7 @@ class StackedDenseStep(DenseStep):
         for part, member, n in zip(mask, self.members, self.n_real, strict=True):
             rate = member.settings["dropout"][i]
             if rate:  # alone, a layer without dropout draws nothing
-                part[:n].bernoulli_(1.0 - rate, generator=member.generator).div_(1.0 - rate)
+                fill_dropout_mask_(part[:n], rate, member.generator)
                 part[n:] = 0.0
             else:
                 part.fill_(1.0)

@@ -27,7 +27,6 @@ def useful_threads(module: nn.Module, n_features: int, batch_size: int) -> Threa
         else:
             per_row += sum(p.numel() for p in layer.parameters(recurse=False) if p.ndim > 1)
     work = per_row * batch_size
-    return Threads(
-        torch=1 if work < _WORTH_THREADS else None,
-        blas=1 if work < _WORTH_BLAS_THREADS else None,
-    )
+    # Between convolutions torch's threads hold their cores, so that BLAS had better have none.
+    alone = n_channels is None and work >= _WORTH_BLAS_THREADS
+    return Threads(torch=1 if work < _WORTH_THREADS else None, blas=None if alone else 1)

@@ -46,6 +46,8 @@ class Activation:
         ``needs_input`` says so.
     needs_input : bool
         Whether the derivative is written in terms of the input x: then x must not be overwritten.
+    is_monotone : bool
+        Whether f never falls as x grows: then the largest f(x) is f of the largest x.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Activation:
     forward: Forward
     multiply_derivative_: Callable[[Tensor, Tensor], Tensor]
     needs_input: bool = False
+    is_monotone: bool = True
 
 
 def _identity(x: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -142,9 +145,15 @@ _RECORDS = (
         _from_aten("elu", SELU_ALPHA, SELU_SCALE),
         partial(_elu_derivative_, alpha=SELU_ALPHA, scale=SELU_SCALE),
     ),
-    Activation("gelu", nn.GELU, _from_aten("gelu"), _gelu_derivative_, needs_input=True),
-    Activation("silu", nn.SiLU, _from_aten("silu"), _silu_derivative_, needs_input=True),
-    Activation("mish", nn.Mish, _from_aten("mish"), _mish_derivative_, needs_input=True),
+    Activation(
+        "gelu", nn.GELU, _from_aten("gelu"), _gelu_derivative_, needs_input=True, is_monotone=False
+    ),
+    Activation(
+        "silu", nn.SiLU, _from_aten("silu"), _silu_derivative_, needs_input=True, is_monotone=False
+    ),
+    Activation(
+        "mish", nn.Mish, _from_aten("mish"), _mish_derivative_, needs_input=True, is_monotone=False
+    ),
     Activation(
         "softplus", nn.Softplus, _from_aten("softplus"), _softplus_derivative_, needs_input=True
     ),

@@ -130,16 +130,17 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, n_outputs) of samples (B, C, L) or (B, C, H, W), or of their flat rows."""
+        x = self.features(self.arrange(x))  # (B, C', L') or (B, C', H', W')
+        return self.classifier(x.flatten(1))
+
+    def arrange(self, x: Tensor) -> Tensor:
+        """Samples as the convolutions take them, (B, C, L) or (B, C, H, W), in `memory_format`."""
         if self.channels == "last":
             n_channels, *sizes = self.input_shape
             x = x.reshape(x.shape[0], *sizes, n_channels).movedim(-1, 1)
         else:
             x = x.reshape(x.shape[0], *self.input_shape)
-        if self.memory_format == torch.channels_last:
-            x = _channels_last(x)
-        # (B, C, L) or (B, C, H, W)
-        x = self.features(x)  # (B, C', L') or (B, C', H', W')
-        return self.classifier(x.flatten(1))
+        return _channels_last(x) if self.memory_format == torch.channels_last else x
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -8,7 +8,13 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import nn
 
-from sknets._core import SeededRandom, SeededRandomOfEach, make_generator, make_random_state
+from sknets._core import (
+    SeededRandom,
+    SeededRandomOfEach,
+    fill_dropout_mask_,
+    make_generator,
+    make_random_state,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +108,31 @@ def test_dropout_keeps_the_mean(p):
     kept = dropped != 0
     assert abs(float(kept.float().mean()) - (1 - p)) < 0.02
     if p < 1:
-        assert torch.allclose(dropped[kept], torch.tensor(1 / (1 - p)))
+        assert torch.allclose(dropped[kept], torch.tensor(1 / (1 - p)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.2, 0.5, 0.75, 0.99, 0.999])
+def test_dropout_masks_have_their_rate_and_mean(rate, dtype):
+    mask = fill_dropout_mask_(torch.empty(1001, 1003, dtype=dtype), rate, generator())
+    dropped = (mask == 0).double()
+    deviation = (rate * (1 - rate) / mask.numel()) ** 0.5
+    assert abs(float(dropped.mean()) - rate) < 4 * deviation + 2**-17
+    kept = mask[mask != 0].double()
+    assert_array_equal(kept, kept[0].expand(len(kept)))
+    precision = torch.finfo(dtype).eps
+    assert float(kept[0]) == pytest.approx(1 / (1 - rate), rel=max(precision, 2**-17 / (1 - rate)))
+    # Neighbours, which share a draw, are independent.
+    together = (dropped[:, 1:] * dropped[:, :-1]).mean()
+    assert abs(float(together) - rate**2) < 6 * deviation + 2**-16
+
+
+def test_a_mask_of_any_strides_is_filled():
+    mask = torch.full((3, 10), -1.0)
+    fill_dropout_mask_(mask[:, ::2], 0.5, generator())
+    assert_array_equal(mask[:, 1::2], torch.full((3, 5), -1.0))
+    assert set(mask[:, ::2].unique().tolist()) <= {0.0, 2.0}
+    assert_array_equal(mask[:, ::2], fill_dropout_mask_(torch.empty(3, 5), 0.5, generator()))
 
 
 def test_dropout_does_nothing_in_evaluation():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from sknets._core import SeededRandom
 from sknets._engine import DenseLayer, DenseStep, FlatParameters, make_dense_step
 from sknets._nn import (
     ACTIVATIONS,
@@ -127,8 +128,8 @@ def test_dropout_has_the_gradient_of_its_mask(activation):
     generator, h = make_generator(5), x
     for layer in expected.linears[:-1]:
         h = get_activation(activation).module()(layer(h))
-        mask = torch.empty_like(h).bernoulli_(1 - rate, generator=generator)
-        h = h * mask / (1 - rate)
+        with SeededRandom(generator):
+            h = nn.functional.dropout(h, rate)
     loss = LogLoss("multiclass")(expected.linears[-1](h), target).mean()
     loss.backward()
     actual_loss, gradients = one_step(

@@ -26,7 +26,8 @@ def test_large_nets_and_large_batches_run_on_all():
 def test_a_convolution_counts_every_position():
     conv = nn.Conv2d(3, 16, 3)
     assert useful_threads(conv, 3 * 8 * 8, 10) == Threads(1, 1)
-    assert useful_threads(conv, 3 * 224 * 224, 64) == Threads()
+    # BLAS has one thread beside convolutions, which leave it no free core.
+    assert useful_threads(conv, 3 * 224 * 224, 64) == Threads(torch=None, blas=1)
 
 
 def test_a_net_without_weights_is_small():
