@@ -85,7 +85,19 @@ class _SharedBlas:
         for library, before in zip(self._libraries, self._before, strict=True):
             wanted = min([before, *self._limits])
             if library.num_threads != wanted:
+                _free(library)
                 library.set_num_threads(wanted)
+                _free(library)
+
+
+def _free(library: Any) -> None:
+    """Let any thread set the library's number of threads.
+
+    threadpoolctl keeps that to the first thread that has set it, and ignores the others.
+    """
+    clear = getattr(library, "clear_controlling_thread", None)  # older ones have no such rule
+    if clear is not None:
+        clear(force=True)
 
 
 _BLAS = _SharedBlas()

@@ -101,3 +101,22 @@ def test_kernels_and_products_are_limited_apart():
         assert torch.get_num_threads() == 2
         assert set(blas_threads()) == {1}
     assert set(blas_threads()) == {2}
+
+
+def test_any_thread_limits_blas():
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    seen = {}
+
+    def other():
+        with limit_threads(Threads(blas=1)):
+            seen["inside"] = [library.num_threads for library in libraries]
+
+    with threadpool_limits(2, user_api="blas"):
+        for library in libraries:
+            library.set_num_threads(2)  # threadpoolctl lets the first thread alone do so
+        before = [library.num_threads for library in libraries]
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert [library.num_threads for library in libraries] == before
+    assert seen["inside"] == [1] * len(libraries)
