@@ -30,7 +30,9 @@ from sknets._engine import (
     Validation,
     dropout_rates,
     make_stacked_dense_step,
+    run_parts,
     state_of,
+    useful_parts,
     useful_threads,
 )
 from sknets._nn import MLP, OPTIMISERS, get_activation, make_schedule
@@ -103,15 +105,20 @@ class NetworkStacker(Stacker):
         if not members:
             return
         _check_same_structure(modules)
-        stack = _make_stack(ready, members, modules[0])
+        stacks = _make_stacks(ready, members, modules)
         try:
-            stack.run(after_epoch)
+            if len(stacks) == 1:
+                stacks[0].run(after_epoch)
+            else:
+                most = max(member.settings["max_epochs"] for member in members)
+                n_threads = torch.get_num_threads() // len(stacks)
+                run_parts([stack.run for stack in stacks], most, after_epoch, n_threads=n_threads)
         except ModuleNotMapped as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
             raise CannotStack(f"torch.func.vmap cannot run its module: {reason}") from error
         for fit, member, module in zip(ready, members, modules, strict=True):
             try:
-                _finish(fit, member, module, stack.engine)
+                _finish(fit, member, module, stacks[0].engine)
             except Warning as error:  # where warnings are errors, it is this fit's alone
                 fit.error = error
 
@@ -228,6 +235,23 @@ def _check_same_structure(modules: Sequence[nn.Module]) -> None:
         raise CannotStack("its factory gives modules of different shapes")
 
 
+def _make_stacks(
+    fits: Sequence[StackedFit], members: Sequence[Member], modules: Sequence[nn.Module]
+) -> list[Stack]:
+    """Return the fits as one stack, or as equal parts of one that are to run at once."""
+    n_parts = 1
+    module = modules[0]
+    if fits[0].data.device.type == "cpu" and _is_plain_mlp(module):
+        size = min(_batch_size(fits[0].estimator), max(len(m.rows) for m in members))
+        n_parts = useful_parts(module, size, len(members))
+    # Nets that train on as many rows, or on the same ones, are in one part.
+    order = sorted(range(len(fits)), key=lambda i: (len(members[i].rows), id(fits[i].rows)))
+    return [
+        _make_stack([fits[i] for i in part], [members[i] for i in part], module)
+        for part in np.array_split(order, n_parts)
+    ]
+
+
 def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: nn.Module) -> Stack:
     """Return the stack of fits; its template is a copy of the first one's module."""
     first, data = fits[0].estimator, fits[0].data
@@ -265,12 +289,11 @@ def _threads_of_a_stack(
     module: nn.Module, n_features: int, batch_size: int, n_nets: int
 ) -> Threads:
     """Return the threads of a stack: its kernels are as large as all nets together, its products
-    as small as those of one.
+    as small as those of one. Threads of both kinds at once would fight for the cores.
     """
-    return Threads(
-        torch=useful_threads(module, n_features, n_nets * batch_size).torch,
-        blas=useful_threads(module, n_features, batch_size).blas,
-    )
+    blas = useful_threads(module, n_features, batch_size).blas
+    kernels = useful_threads(module, n_features, n_nets * batch_size).torch
+    return Threads(torch=1 if blas is None else kernels, blas=blas)
 
 
 def _finish(fit: StackedFit, member: Member, module: nn.Module, engine: str) -> None:

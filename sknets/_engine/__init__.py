@@ -12,6 +12,7 @@ from sknets._engine._linear_step import LinearStep
 from sknets._engine._logistic_objective import LogisticObjective
 from sknets._engine._logistic_stack import LogisticStack, StackedModel
 from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
+from sknets._engine._parts import run_parts
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
 from sknets._engine._row_blocks import blocks_of_rows
 from sknets._engine._stack import MakeStep, Member, Rate, Stack, state_of
@@ -20,7 +21,7 @@ from sknets._engine._stack_fold import Fold, SparseFold
 from sknets._engine._stack_module import ModuleNotMapped, StackedModuleStep, dropout_rates
 from sknets._engine._stack_solvers import STACK_SOLVERS, run_stack
 from sknets._engine._step import Step
-from sknets._engine._threads import useful_threads
+from sknets._engine._threads import useful_parts, useful_threads
 from sknets._engine._validation import Validation, logits_in_blocks
 
 __all__ = [
@@ -60,9 +61,11 @@ __all__ = [
     "make_history",
     "make_stacked_dense_step",
     "minimise",
+    "run_parts",
     "run_stack",
     "say",
     "state_of",
     "train_lbfgs",
+    "useful_parts",
     "useful_threads",
 ]

@@ -199,10 +199,12 @@ def make_conv_step(
     """
     if not (type(module) is CNN and flat.vector.device.type == "cpu" and is_plain_log_loss(loss)):
         return None
+    if not all(p.requires_grad for p in module.parameters()):
+        return None
     assert isinstance(loss, LogLoss)
     layers = _conv_layers(module, flat)
     dense = dense_layers(module.classifier, flat)
-    if not layers or dense is None or len(flat.parameters) < len(list(module.parameters())):
+    if not layers or dense is None:
         return None
     activation = get_activation(module.classifier.activation)
     head = DenseHead(

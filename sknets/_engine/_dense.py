@@ -71,7 +71,6 @@ class DenseStep:
         stacked = layers[0].weight.ndim == 3
         self._products = products or make_products(penalised, stacked=stacked)
         self._programs: dict[int, DenseProgram] = {}
-        self._first_grad = self._products.operand(layers[0].weight_grad)
         self._one_alpha = None if isinstance(alpha, Tensor) else alpha
         self._is_penalised = self._one_alpha is None or self._one_alpha > 0
         self._batch_sizes: list[int] = []
@@ -140,7 +139,7 @@ class DenseStep:
             residual.mul_((weight * inverse).unsqueeze(-2))
         for call in program.backward:
             call()
-        self._products.multiply(program.first_delta_t, rows, out=self._first_grad)
+        program.first_gradient(rows)
         if self._is_penalised:
             if plain and alpha is not None:
                 self.penalised_grad.add_(self.penalised, alpha=alpha / n_rows)
@@ -254,7 +253,7 @@ def is_plain_log_loss(loss: Loss) -> bool:
 def dense_layers(module: MLP, flat: FlatParameters) -> list[DenseLayer] | None:
     """Return the layers of a dense net, or None if it has others than a dense step covers."""
     plain = module.plain_layers
-    if plain is None:
+    if plain is None or not all(p.requires_grad for p in module.parameters()):
         return None
     return [
         DenseLayer(

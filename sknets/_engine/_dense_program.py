@@ -65,8 +65,8 @@ class DenseProgram:
     first_delta : operand of shape (..., B, H)
         The gradient by the first layer's output; its product with the weights is the gradient by
         the rows.
-    first_delta_t : operand of shape (..., H, B)
-        Its transpose, whose product with the rows is the gradient of the first layer's weights.
+    first_gradient : callable (x_op) -> None
+        Writes the gradient of the first layer's weights.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class DenseProgram:
         self._deltas = [self._empty(n_rows, width) for width in widths[:-1]]
         self._deltas.append(self.residual.mT)  # of each layer, the gradient by its output
         self.first_delta = products.operand(self._deltas[0])
-        self.first_delta_t = products.operand(self._deltas[0].mT)
+        self.first_gradient = products.weight_gradient(self._deltas[0], layers[0].weight_grad)
         self.backward: list[Call] = []
         for i in range(len(layers) - 1, 0, -1):
             self._add_backward(i)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sknets._nn import MLP
+
 # Layers whose weights (not biases) the L2 penalty falls on.
 _PENALISED = (
     nn.Linear,
@@ -21,6 +23,9 @@ class FlatParameters:
 
     An optimiser then makes one call a step, a snapshot is one copy, and the L2 penalty is one
     product: penalised weights come first in the vector.
+
+    Weights lie as in the module, but for those of a dense net's first layer, the largest product of
+    most: they lie by input, as scikit-learn's do, which BLAS multiplies rows with faster.
 
     Parameters
     ----------
@@ -50,27 +55,25 @@ class FlatParameters:
         self.vector = nn.Parameter(flat)
         self.grad = torch.zeros_like(flat)
         self.vector.grad = self.grad
-        start = 0
+        self._places = _places(self.parameters, _by_input(module))
         for p in self.parameters:
-            stop = start + p.numel()
-            view = flat[start:stop].view(p.shape)
+            view = self.part(flat, p)
             view.copy_(p.detach())
             p.data = view
-            p.grad = self.grad[start:stop].view(p.shape)
-            start = stop
+            p.grad = self.part(self.grad, p)
         n_penalised = sum(p.numel() for p in self.parameters[: len(self.parameters) - len(others)])
         self.penalised = flat[:n_penalised]
         self.penalised_grad = self.grad[:n_penalised]
 
-    def place(self, parameter: Tensor) -> tuple[slice, torch.Size]:
-        """Return where in the vector a parameter lies, and its shape."""
-        start = parameter.storage_offset()
-        return slice(start, start + parameter.numel()), parameter.shape
+    def part(self, values: Tensor, parameter: Tensor) -> Tensor:
+        """Return what of values (..., n_parameters) belongs to a parameter, in its shape."""
+        where, shape, is_transposed = self._places[id(parameter)]
+        part = values[..., where].view(*values.shape[:-1], *shape)
+        return part.mT if is_transposed else part
 
     def grad_of(self, parameter: Tensor) -> Tensor:
         """Return the part of `grad` that belongs to a parameter."""
-        where, shape = self.place(parameter)
-        return self.grad[where].view(shape)
+        return self.part(self.grad, parameter)
 
     def snapshot(self) -> list[Tensor]:
         """Return a copy of weights and buffers (running statistics)."""
@@ -86,8 +89,31 @@ class FlatParameters:
     def release(self) -> None:
         """Give every parameter memory of its own again and drop the gradients."""
         for p in self.parameters:
-            p.data = p.detach().clone()
+            p.data = p.detach().clone(memory_format=torch.contiguous_format)
             p.grad = None
+
+
+def _by_input(module: nn.Module) -> nn.Parameter | None:
+    """Return the weights of the first layer of a dense net with hidden layers."""
+    if not isinstance(module, MLP):
+        return None
+    linears = module.linears
+    return linears[0].weight if len(linears) > 1 else None  # type: ignore[return-value]
+
+
+Place = tuple[slice, tuple[int, ...], bool]
+
+
+def _places(parameters: list[nn.Parameter], by_input: nn.Parameter | None) -> dict[int, Place]:
+    """Return where each parameter lies, by its id: what part, its shape there, if transposed."""
+    places: dict[int, Place] = {}
+    start = 0
+    for p in parameters:
+        where = slice(start, start + p.numel())
+        start = where.stop
+        shape = tuple(p.shape)
+        places[id(p)] = (where, shape[::-1], True) if p is by_input else (where, shape, False)
+    return places
 
 
 def _penalised_weights(module: nn.Module) -> list[nn.Parameter]:

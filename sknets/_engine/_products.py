@@ -9,6 +9,7 @@ Shapes: B rows, H inputs or outputs of a layer, K logits; any leading axes "..."
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -20,6 +21,9 @@ from torch import Tensor
 # Multiply-adds of a product up to which OpenBLAS multiplies without packing its factors, which for
 # few rows or columns is twice as fast.
 SMALL_PRODUCT = 1e6
+
+# And up to which several such products take less time than one.
+_CUT_PRODUCT = 3e6
 
 Operand = Any  # an ndarray or a tensor, as the products want it
 
@@ -40,6 +44,9 @@ class Products(Protocol):
 
     def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
         """Return a function that writes ``x @ weight.T + bias`` (..., B, H) of an operand x."""
+
+    def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        """Return a function that writes ``delta.T @ x`` (..., H, F) of an operand x (..., B, F)."""
 
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
         """Return a function that writes ``weight @ x_t + bias`` (..., K, B) of an operand x_t."""
@@ -68,6 +75,12 @@ class TorchProducts:
         row, weight_t = bias.unsqueeze(-2), weight.mT
         return lambda x: self._addmm(row, x, weight_t, out=out)
 
+    def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
+        return partial(self._multiply_by, delta.mT, out)
+
+    def _multiply_by(self, delta_t: Tensor, out: Tensor, x: Tensor) -> None:
+        self.multiply(delta_t, x, out=out)
+
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
         column = bias.unsqueeze(-1)
         return lambda x_t: self._addmm(column, weight, x_t, out=out)
@@ -94,14 +107,45 @@ class NumpyProducts:
         return tensor.numpy()
 
     def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
-        weight_t, product = weight.mT.numpy(), partial(self.multiply, out=out.numpy())
+        multiply = self._rows_times(weight.mT, out)
         add_bias = partial(out.add_, bias.unsqueeze(-2))
 
         def affine(x: np.ndarray) -> None:
-            product(x, weight_t)
+            multiply(x)
             add_bias()
 
         return affine
+
+    def _rows_times(self, weight_t: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
+        """Return a function that writes ``x @ weight_t`` of x (..., B, F), in parts of its rows."""
+        *lead, n_rows, width = out.shape
+        n = 1
+        if weight_t.stride(-1) == 1:
+            n = _n_parts(n_rows * width * weight_t.shape[-2], n_rows)
+        if n == 1:
+            factor, product = weight_t.numpy(), partial(self.multiply, out=out.numpy())
+            return lambda x: product(x, factor)
+        shape = (*lead, n, n_rows // n)
+        factor = weight_t.unsqueeze(-3).numpy()
+        product = partial(np.matmul, out=out.view(*shape, width).numpy())
+        return lambda x: product(x.reshape(*shape, x.shape[-1]), factor)
+
+    def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
+        if out.stride(-1) == 1:
+            delta_t, product = delta.mT.numpy(), partial(self.multiply, out=out.numpy())
+            return lambda x: product(delta_t, x)
+        out = out.mT  # (..., F, H), whose rows can be had in parts
+        *lead, n_features, width = out.shape
+        n_rows = delta.shape[-2]
+        n = _n_parts(n_rows * width * n_features, n_features)
+        if n == 1:
+            factor, product = delta.numpy(), partial(self.multiply, out=out.numpy())
+            return lambda x: product(x.swapaxes(-1, -2), factor)
+        size = n_features // n
+        factor = delta.unsqueeze(-3).numpy()
+        product = partial(np.matmul, out=out.view(*lead, n, size, width).numpy())
+        axes = (*range(len(lead)), *(len(lead) + i for i in (1, 2, 0)))
+        return lambda x: product(x.reshape(*lead, n_rows, n, size).transpose(axes), factor)
 
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
         # Two transposed factors are BLAS's slow case, so that a copy of the small one pays.
@@ -126,6 +170,18 @@ class NumpyProducts:
     def scale(self, tensor: Tensor) -> Callable[[float], Any]:
         array = tensor.numpy()
         return lambda factor: np.multiply(array, factor, array)
+
+
+def _n_parts(work: int, length: int) -> int:
+    """Return in how many equal parts to cut an axis of so many numbers.
+
+    A product of `work` multiply-adds that is not much larger than a small one is faster in small
+    ones.
+    """
+    if not SMALL_PRODUCT < work <= _CUT_PRODUCT:
+        return 1
+    least = math.ceil(work / SMALL_PRODUCT)
+    return next((n for n in range(least, least + 3) if length % n == 0), 1)
 
 
 # Multiply-adds from which oneDNN's product is faster than NumPy's on one thread.

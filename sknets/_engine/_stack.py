@@ -188,8 +188,11 @@ class Stack:
         """Which way of computing gradients runs."""
         return self.step.name
 
-    def run(self, after_epoch: Callable[[], None] = lambda: None) -> None:
-        """Train every member until it stops; failures are kept in ``member.error``."""
+    def run(self, after_epoch: Callable[[], Any] = lambda: None) -> None:
+        """Train every member until it stops; failures are kept in ``member.error``.
+
+        Where `after_epoch` returns True, all of them stop at once.
+        """
         # Neighbours with equal settings share a kernel.
         active = sorted(self.members, key=self._kernel_key)
         state = [torch.stack(tensors) for tensors in zip(*(m.state for m in active), strict=True)]
@@ -197,7 +200,8 @@ class Stack:
         with limit_threads(self.n_threads):
             while self.active:
                 self._epoch()
-                after_epoch()
+                if after_epoch():
+                    return
 
     # -- state -----------------------------------------------------------------------------------
 

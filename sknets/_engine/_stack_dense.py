@@ -49,18 +49,18 @@ def make_stacked_dense_step(
     template : FlatParameters
         Says where the weights of the dense layers `linears` lie.
     """
-    n_models, n_penalised = len(members), len(template.penalised)
+    n_penalised = len(template.penalised)
     layers = []
     for i, linear in enumerate(linears):
-        (w, w_shape), (b, b_shape) = template.place(linear.weight), template.place(linear.bias)
+        weight, bias = linear.weight, linear.bias
         hidden = i < len(linears) - 1
         drops = hidden and any(m.settings["dropout"][i] > 0 for m in members)
         layers.append(
             DenseLayer(
-                flat[:, w].view(n_models, *w_shape),
-                flat[:, b].view(n_models, *b_shape),
-                grad[:, w].view(n_models, *w_shape),
-                grad[:, b].view(n_models, *b_shape),
+                template.part(flat, weight),
+                template.part(flat, bias),
+                template.part(grad, weight),
+                template.part(grad, bias),
                 1.0 if drops else 0.0,
             )
         )

@@ -85,8 +85,9 @@ class StackedModuleStep:
         self.weights.grad = grad
         self.state = state
         self._state_names = list(state_of(self.module))
-        self._places = {
-            name: template.place(p)
+        self._template = template
+        self._parameters = {
+            name: p
             for name, p in self.module.named_parameters(remove_duplicate=False)
             if p.requires_grad
         }
@@ -155,10 +156,7 @@ class StackedModuleStep:
     def _forward(self, which: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the logits (m, n, K) of some nets, and the state that it leaves."""
         weights = self.weights[which]
-        tensors = {
-            name: weights[:, where].view(len(x), *shape)
-            for name, (where, shape) in self._places.items()
-        }
+        tensors = {name: self._template.part(weights, p) for name, p in self._parameters.items()}
         # Copies: the backward pass needs them as they are now.
         state = [t[which].clone() for t in self.state]
         tensors |= dict(zip(self._state_names, state, strict=True))

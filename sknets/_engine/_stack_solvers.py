@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from sknets._core import limit_threads
 from sknets._engine._lbfgs_stack import stacked_lbfgs
 from sknets._engine._logistic_stack import Array, LogisticStack
 from sknets._engine._newton_stack import stacked_newton_cg, stacked_newton_cholesky
+from sknets._engine._parts import Watch, run_parts
 from sknets._engine._proximal_newton_stack import stacked_proximal_newton
 
 STACK_SOLVERS: dict[str, Callable[[LogisticStack, Array, Callable[[], bool]], None]] = {
@@ -49,52 +50,9 @@ def run_stack(stack: LogisticStack, solver: str, after_tick: Callable[[], None])
     parts = [np.flatnonzero(folds % n_threads == i) for i in range(n_threads)]
     if n_threads == 1:
         with limit_threads(1):
-            solve(stack, parts[0], _Watch(most, after_tick))
-        return
-    watches = [_Watch(most) for _ in parts]
-    with limit_threads(1), ThreadPoolExecutor(n_threads) as pool:
-        running = [
-            pool.submit(solve, stack, part, watch)
-            for part, watch in zip(parts, watches, strict=True)
-        ]
-        try:
-            _follow(running, watches, after_tick)
-        finally:
-            for watch in watches:
-                watch.ends = True  # an interrupt waits for one pass, not for all
-
-
-class _Watch:
-    """Counts the passes of a solver, passes them on, and says whether to end."""
-
-    def __init__(self, most: int, after_tick: Callable[[], None] | None = None) -> None:
-        self.most = most
-        self.after_tick = after_tick
-        self.n_ticks = 0
-        self.ends = False
-
-    def __call__(self) -> bool:
-        if self.n_ticks < self.most:
-            self.n_ticks += 1
-            if self.after_tick is not None:
-                self.after_tick()
-        return self.ends
-
-
-def _follow(
-    running: list[Future[None]], watches: list[_Watch], after_tick: Callable[[], None]
-) -> None:
-    """Wait for the threads, and tell of their passes from this one."""
-    told = 0
-    while running:
-        done, waiting = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
-        for part in done:
-            part.result()
-        running = list(waiting)
-        n_ticks = max(watch.n_ticks for watch in watches)
-        while told < n_ticks:
-            told += 1
-            after_tick()
+            solve(stack, parts[0], Watch(most, after_tick))
+    else:
+        run_parts([partial(solve, stack, part) for part in parts], most, after_tick)
 
 
 def _useful_threads(stack: LogisticStack) -> int:

@@ -110,6 +110,7 @@ def test_gradients_equal_numeric_ones(task):
     _, gradients = one_step(copy.deepcopy(net), x, target, weight, alpha=0.5, task=task)
     for name, parameter in net.named_parameters():
         value = parameter.data.view(-1)
+        slopes = gradients[name].reshape(-1)
         for i in (0, len(value) - 1):
             before, step = value[i].item(), 1e-5
             value[i] = before + step
@@ -117,7 +118,7 @@ def test_gradients_equal_numeric_ones(task):
             value[i] = before - step
             slope = (above - loss()) / (2 * step)
             value[i] = before
-            assert gradients[name].view(-1)[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
+            assert slopes[i].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from sknets._engine import FlatParameters
+from sknets._nn import MLP
 
 
 def fill(module):
@@ -143,3 +144,28 @@ def test_a_snapshot_holds_weights_and_running_statistics():
     for name, value in module.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
     assert (module[0].weight == flat.vector[: 4 * 3].view(4, 3)).all()
+
+
+def test_a_dense_nets_first_weights_lie_by_input():
+    net = fill(MLP(3, (4, 5), 2, "tanh"))
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    flat = FlatParameters(net)
+    first = net.linears[0].weight
+    assert first.stride() == (1, 4)
+    assert all(p.is_contiguous() for p in net.parameters() if p is not first)
+    values = torch.arange(len(flat.vector), dtype=torch.float32)
+    stacked = torch.stack([values, values + 1000.0])
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name], rtol=0, atol=0)
+        part = flat.part(stacked, p)
+        assert part.shape == (2, *p.shape)
+        torch.testing.assert_close(part[0], flat.part(values, p), rtol=0, atol=0)
+        torch.testing.assert_close(part[1], part[0] + 1000.0, rtol=0, atol=0)
+    flat.release()
+    assert net.linears[0].weight.is_contiguous()
+
+
+def test_a_net_without_hidden_layers_lies_as_it_is():
+    net = MLP(3, (), 2, "tanh")
+    FlatParameters(net)
+    assert net.linears[0].weight.is_contiguous()

@@ -105,8 +105,8 @@ def test_a_callback_may_stop_the_fit(estimator, iris):
     assert int(np.max(stopped.n_iter_)) == 3
     assert len(recorder.logits) == 4
     # It was handed an estimator of its own after each epoch, not one that trains on.
-    assert_allclose(stopped.decision_function(X), recorder.logits[-1], rtol=1e-12)
-    assert_allclose(recorder.logits[2], recorder.logits[3], rtol=1e-12)
+    assert_allclose(stopped.decision_function(X), recorder.logits[-1], rtol=1e-12, atol=1e-15)
+    assert_allclose(recorder.logits[2], recorder.logits[3], rtol=1e-12, atol=1e-15)
     assert np.abs(recorder.logits[0] - recorder.logits[2]).max() > 1e-6
 
 
