@@ -38,6 +38,12 @@ from sknets._engine import (
 from sknets._nn import MLP, OPTIMISERS, get_activation, make_schedule
 
 
+# On a CPU, what nets of a stack take per thread, so that a kernel finds most of what the last one has
+# written in the caches. Fewer nets than so many cost more in Python than the caches save.
+_CACHED_BYTES = 20_000_000
+_FEWEST_NETS = 12
+
+
 class NetworkStacker(Stacker):
     """Stacks networks that train by epochs.
 
@@ -87,6 +93,13 @@ class NetworkStacker(Stacker):
         # Weights, gradients, two moments, a copy; rows of a batch, activations, their gradients.
         size = min(_batch_size(estimator), len(fit.rows))
         return (5 * n_weights + size * per_row) * data.rows.dtype.itemsize
+
+    def useful_size(self, fit: StackedFit, n_threads: int) -> int | None:
+        """Return how many fits make the fastest stack; None where more are always better."""
+        if fit.data.device.type != "cpu":
+            return None
+        in_cache = _CACHED_BYTES // self.bytes_of_a_fit(fit)
+        return n_threads * max(_FEWEST_NETS, in_cache)
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Train the nets of one stack."""

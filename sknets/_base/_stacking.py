@@ -107,6 +107,10 @@ class Stacker:
         """Estimate the memory that one fit takes in a stack."""
         raise NotImplementedError
 
+    def useful_size(self, fit: StackedFit, n_threads: int) -> int | None:
+        """Return how many fits make the fastest stack; None where more are always better."""
+        return None
+
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Fit the estimators of one stack, which have equal keys.
 
@@ -160,7 +164,8 @@ def cut_stacks(
     fits : sequence of StackedFit
         Whose estimators `why_not_stacked` has nothing against.
     max_bytes : int or None, default=None
-        How much memory a stack may take; None is its part of a quarter of what is free.
+        How much memory a stack may take; None is its part of a quarter of what is free, and no more
+        than makes it faster.
     n_workers : int, default=1
         How many stacks run at once. There are at least as many stacks, if there are as many fits.
     """
@@ -177,12 +182,14 @@ def cut_stacks(
     n_fits = sum(map(len, groups.values()))
     stacks = []
     for group in groups.values():
-        budget = max_bytes
+        budget, stacker = max_bytes, _stacker(group[0])
+        useful = None
         if budget is None:
             at_once = min(n_workers, os.cpu_count() or 1)
             budget = free_bytes(group[0].data.device) // (4 * at_once)
-        size = max(1, budget // max(1, _stacker(group[0]).bytes_of_a_fit(group[0])))
-        size = min(size, -(-n_fits // n_workers))
+            useful = stacker.useful_size(group[0], max(1, torch.get_num_threads() // at_once))
+        size = max(1, budget // max(1, stacker.bytes_of_a_fit(group[0])))
+        size = min(size, -(-n_fits // n_workers), useful or n_fits)
         size = -(-len(group) // -(-len(group) // size))  # stacks of equal size
         stacks += [group[start : start + size] for start in range(0, len(group), size)]
     return stacks
