@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from torch import Tensor
 from sknets._core import fill_dropout_mask_
 from sknets._engine._dense_program import DenseLayer, DenseProgram
 from sknets._engine._flat import FlatParameters
-from sknets._engine._products import Products, make_products
+from sknets._engine._products import FirstProducts, Products, make_products
 from sknets._nn import MLP, Activation, LogLoss, Loss, get_activation
 
 
@@ -74,6 +75,7 @@ class DenseStep:
         self._one_alpha = None if isinstance(alpha, Tensor) else alpha
         self._is_penalised = self._one_alpha is None or self._one_alpha > 0
         self._batch_sizes: list[int] = []
+        self._first_products: FirstProducts | None = None
 
     # -- targets ---------------------------------------------------------------------------------
 
@@ -102,7 +104,7 @@ class DenseStep:
         """
         self._counts = counts
         self._i = 0
-        self._row_weights: list[Tensor] = []
+        self._row_weights: list[Tensor | None] = []
         if batch_sizes == self._batch_sizes:
             return  # the memory of the last epoch is free again
         self._batch_sizes = batch_sizes
@@ -126,25 +128,22 @@ class DenseStep:
             call()
         residual = program.residual
         self._output_gradient(program.logits, residual, target)
-        alpha = self._one_alpha
-        plain = weight is None and alpha is not None
-        if plain:
+        self._row_weights.append(weight)
+        if weight is None:
             program.scale_residual(1.0 / n_rows)
         else:
-            if weight is None:
-                weight = x.new_ones(x.shape[:-1])
-            self._row_weights.append(weight)
-            total = weight.sum(-1, keepdim=True)  # (..., 1)
-            inverse = torch.where(total > 0, 1.0 / total, 0.0)
+            inverse = _inverse(weight.sum(-1, keepdim=True))  # (..., 1)
             residual.mul_((weight * inverse).unsqueeze(-2))
         for call in program.backward:
             call()
         program.first_gradient(rows)
         if self._is_penalised:
-            if plain and alpha is not None:
-                self.penalised_grad.add_(self.penalised, alpha=alpha / n_rows)
-            else:
+            if weight is not None:
                 self.penalised_grad.addcmul_(self.penalised, inverse * _column(self.alpha))
+            elif self._one_alpha is not None:
+                self.penalised_grad.add_(self.penalised, alpha=self._one_alpha / n_rows)
+            else:
+                self.penalised_grad.addcmul_(self.penalised, _column(self.alpha / n_rows))
             self._square_norms[self._i]()
         self._i += 1
 
@@ -156,7 +155,7 @@ class DenseStep:
         """Return the epoch's mean objective, shape (...)."""
         sizes = self._batch_sizes
         gains = self._gains(self._all_kept)  # (..., 1 or K, n)
-        if not self._row_weights:
+        if all(weight is None for weight in self._row_weights):
             penalty = self._norms.sum(0).mul_(self.alpha).mul_(0.5)
             return penalty.sub_(gains.sum((-2, -1))).div_(sum(sizes))
         loss = -gains.sum(-2)
@@ -164,10 +163,14 @@ class DenseStep:
         means: list[Tensor] = []
         scaled: list[Tensor] = []
         for part, weight in zip(loss.split(sizes, -1), self._row_weights, strict=True):
-            total = weight.sum(-1)
-            inverse = torch.where(total > 0, 1.0 / total, 0.0)
-            means.append((part * weight).sum(-1) * inverse)
-            scaled.append(norms[..., len(scaled)] * inverse)
+            norm = norms[..., len(scaled)]
+            if weight is None:
+                means.append(part.mean(-1))
+                scaled.append(norm / part.shape[-1])
+            else:
+                inverse = _inverse(weight.sum(-1))
+                means.append((part * weight).sum(-1) * inverse)
+                scaled.append(norm * inverse)
         counts = self._counts
         if counts is None:
             counts = torch.tensor(sizes, dtype=loss.dtype, device=loss.device)
@@ -189,7 +192,12 @@ class DenseStep:
 
     def _make_program(self, n_rows: int) -> DenseProgram:
         program = DenseProgram(
-            self.layers, self.activation, self._products, self._draw_mask_, n_rows
+            self.layers,
+            self.activation,
+            self._products,
+            self._draw_mask_,
+            n_rows,
+            self._first_products,
         )
         self._programs[n_rows] = program
         return program
@@ -210,7 +218,12 @@ class DenseStep:
         residual.sub_(hot)
 
 
-def _column(alpha: float | Tensor) -> float | Tensor:
+def _inverse(total: Tensor) -> Tensor:
+    """Return 1 / total, and 0 where the weights of a batch add up to nothing."""
+    return torch.where(total > 0, 1.0 / total, 0.0)
+
+
+def _column(alpha: Any) -> Any:
     """Return `alpha` so that it broadcasts with (..., 1)."""
     return alpha.unsqueeze(-1) if isinstance(alpha, Tensor) else alpha
 

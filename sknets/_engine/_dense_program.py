@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sknets._engine._products import Operand, Products
+from sknets._engine._products import FirstProducts, Operand, Products
 from sknets._nn import Activation
 
 Call = Callable[[], Any]
@@ -49,6 +49,8 @@ class DenseProgram:
         Fills the dropout mask of hidden layer i.
     n_rows : int
         Rows of the batch.
+    first_products : FirstProducts or None, default=None
+        What multiplies the batch itself; None is `products`.
 
     Attributes
     ----------
@@ -76,8 +78,10 @@ class DenseProgram:
         products: Products,
         draw_mask_: Callable[[Tensor, int], None],
         n_rows: int,
+        first_products: FirstProducts | None = None,
     ) -> None:
         self._layers, self._activation, self._products = layers, activation, products
+        self._first_products = first_products or products
         self._draw_mask_ = draw_mask_
         self._n_rows = n_rows
         widths = [layer.bias.shape[-1] for layer in layers]
@@ -97,7 +101,8 @@ class DenseProgram:
         self._deltas = [self._empty(n_rows, width) for width in widths[:-1]]
         self._deltas.append(self.residual.mT)  # of each layer, the gradient by its output
         self.first_delta = products.operand(self._deltas[0])
-        self.first_gradient = products.weight_gradient(self._deltas[0], layers[0].weight_grad)
+        first = self._first_products
+        self.first_gradient = first.weight_gradient(self._deltas[0], layers[0].weight_grad)
         self.backward: list[Call] = []
         for i in range(len(layers) - 1, 0, -1):
             self._add_backward(i)
@@ -111,7 +116,8 @@ class DenseProgram:
         layer, activation = self._layers[i], self._activation
         z = self._empty(self._n_rows, width)
         h = self._empty(self._n_rows, width) if activation.needs_input else z
-        affine = self._products.affine(layer.bias, layer.weight, z)
+        products = self._products if i else self._first_products
+        affine = products.affine(layer.bias, layer.weight, z)
         if i == 0:
             self.first = affine
         else:
@@ -128,10 +134,12 @@ class DenseProgram:
         self._outputs.append(h)
 
     def _add_logits(self) -> None:
-        products, layer = self._products, self._layers[-1]
+        layer = self._layers[-1]
+        products = self._products if self._outputs else self._first_products
         logits = products.logits(layer.bias, layer.weight, self.logits)
         if self._outputs:
-            self.forward.append(partial(logits, products.operand(self._outputs[-1].mT)))
+            h_t = self._products.operand(self._outputs[-1].mT)
+            self.forward.append(partial(logits, h_t))
         else:
             self.first = lambda x: logits(x.swapaxes(-1, -2))
 

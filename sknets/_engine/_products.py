@@ -28,8 +28,21 @@ _CUT_PRODUCT = 3e6
 Operand = Any  # an ndarray or a tensor, as the products want it
 
 
-class Products(Protocol):
-    """What a dense net multiplies. Functions are given back with their memory bound to them.
+class FirstProducts(Protocol):
+    """What multiplies a batch itself. Functions are given back with their memory bound to them."""
+
+    def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        """Return a function that writes ``x @ weight.T + bias`` (..., B, H) of an operand x."""
+
+    def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        """Return a function that writes ``delta.T @ x`` (..., H, F) of an operand x (..., B, F)."""
+
+    def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        """Return a function that writes ``weight @ x_t + bias`` (..., K, B) of an operand x_t."""
+
+
+class Products(FirstProducts, Protocol):
+    """What a dense net multiplies.
 
     Attributes
     ----------
@@ -41,15 +54,6 @@ class Products(Protocol):
 
     def operand(self, tensor: Tensor) -> Operand:
         """Return the tensor as the products want it, over the same memory."""
-
-    def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
-        """Return a function that writes ``x @ weight.T + bias`` (..., B, H) of an operand x."""
-
-    def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[Operand], Any]:
-        """Return a function that writes ``delta.T @ x`` (..., H, F) of an operand x (..., B, F)."""
-
-    def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
-        """Return a function that writes ``weight @ x_t + bias`` (..., K, B) of an operand x_t."""
 
     def sum_rows(self, delta: Tensor, ones: Operand, out: Tensor) -> Callable[[], Any]:
         """Return a function that writes the sum of `delta` over its rows; `ones` has B elements."""
@@ -107,7 +111,7 @@ class NumpyProducts:
         return tensor.numpy()
 
     def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
-        multiply = self._rows_times(weight.mT, out)
+        multiply = self.rows_times(weight.mT, out)
         add_bias = partial(out.add_, bias.unsqueeze(-2))
 
         def affine(x: np.ndarray) -> None:
@@ -116,19 +120,19 @@ class NumpyProducts:
 
         return affine
 
-    def _rows_times(self, weight_t: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
+    def rows_times(self, weight_t: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
         """Return a function that writes ``x @ weight_t`` of x (..., B, F), in parts of its rows."""
-        *lead, n_rows, width = out.shape
+        n_rows, width = out.shape[-2:]
         n = 1
         if weight_t.stride(-1) == 1:
             n = _n_parts(n_rows * width * weight_t.shape[-2], n_rows)
         if n == 1:
             factor, product = weight_t.numpy(), partial(self.multiply, out=out.numpy())
             return lambda x: product(x, factor)
-        shape = (*lead, n, n_rows // n)
+        parts = (n, n_rows // n)
         factor = weight_t.unsqueeze(-3).numpy()
-        product = partial(np.matmul, out=out.view(*shape, width).numpy())
-        return lambda x: product(x.reshape(*shape, x.shape[-1]), factor)
+        product = partial(np.matmul, out=out.view(*out.shape[:-2], *parts, width).numpy())
+        return lambda x: product(x.reshape(*x.shape[:-2], *parts, x.shape[-1]), factor)
 
     def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
         if out.stride(-1) == 1:
@@ -145,7 +149,7 @@ class NumpyProducts:
         factor = delta.unsqueeze(-3).numpy()
         product = partial(np.matmul, out=out.view(*lead, n, size, width).numpy())
         axes = (*range(len(lead)), *(len(lead) + i for i in (1, 2, 0)))
-        return lambda x: product(x.reshape(*lead, n_rows, n, size).transpose(axes), factor)
+        return lambda x: product(x.reshape(*x.shape[:-1], n, size).transpose(axes), factor)
 
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
         # Two transposed factors are BLAS's slow case, so that a copy of the small one pays.

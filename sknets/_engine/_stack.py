@@ -27,8 +27,10 @@ from sknets._engine._progress import Progress, check_finite, check_finite_weight
 from sknets._engine._validation import Validation
 from sknets._nn import Schedule, adam_
 
-# Gathered rows of all nets together take about this many bytes at a time.
+# Gathered rows of all nets together take about this many bytes at a time; on the CPU they stay in
+# the cache, and in memory that is used again.
 _BLOCK_BYTES = 2**26
+_CPU_BLOCK_BYTES = 2**21
 
 
 class Rate:
@@ -84,15 +86,38 @@ class Member:
     best: tuple[Tensor, list[Tensor]] | None = None
 
     def __post_init__(self) -> None:
-        self._order = np.arange(len(self.rows))
+        self.order = RowOrder(self.rows, self.random_state)
 
-    def next_order(self) -> np.ndarray:
-        """Return the rows of X in the order of the next epoch."""
+
+class RowOrder:
+    """The order in which nets see their rows, epoch after epoch.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n,)
+        Numbers of rows.
+    random_state : RandomState or None
+        Draws the shuffles; None keeps the order.
+    """
+
+    def __init__(self, rows: np.ndarray, random_state: np.random.RandomState | None) -> None:
+        self.rows = rows
+        self.random_state = random_state
+        self._order = np.arange(len(rows))
+
+    def next(self) -> np.ndarray:
+        """Return places in `rows`, in the order of the next epoch."""
         if self.random_state is not None:
             order = np.arange(len(self.rows))
             self.random_state.shuffle(order)
             self._order = self._order[order]
         return self._order
+
+    def key(self) -> tuple:
+        """Return what orders that are equal now, and ever after, have in common."""
+        state = None if self.random_state is None else self.random_state.get_state()
+        drawn = None if state is None else (state[1].tobytes(), *state[2:])  # type: ignore[index]
+        return self.rows.tobytes(), drawn
 
 
 class StackedStep(Protocol):
@@ -107,13 +132,16 @@ class StackedStep(Protocol):
         Which way of computing this is, for the record.
     n_real : list of int
         Set before `gradient`: how many rows of this batch each net has; the others are padding.
+    shares_rows : bool
+        Whether `gradient` takes x (G, B, F) of the groups of nets that have the same rows.
     """
 
     name: str
     n_real: list[int]
+    shares_rows: bool
 
     def encode(self, target: Tensor) -> tuple[Tensor, ...]:
-        """Return targets (M, n, ...) as this step wants them; the last axis is the row."""
+        """Return targets (G, n, ...) as this step wants them; the last axis is the row."""
 
     def begin_epoch(self, batch_sizes: list[int], counts: Tensor | None = None) -> None:
         """Forget the losses of the last epoch.
@@ -122,14 +150,14 @@ class StackedStep(Protocol):
         """
 
     def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
-        """Compute the gradients of one batch, x of shape (M, B, F)."""
+        """Compute the gradients of one batch, x of shape (M, B, F) or (G, B, F)."""
 
     def end_epoch_losses(self) -> Tensor:
         """Return the mean of each net's objective over the epoch, shape (M,)."""
 
 
-# (members, weights (M, P), gradients (M, P), state (M, ...) each) -> step
-MakeStep = Callable[[Sequence[Member], Tensor, Tensor, list[Tensor]], StackedStep]
+# (members, weights (M, P), gradients (M, P), state (M, ...) each, groups) -> step
+MakeStep = Callable[[Sequence[Member], Tensor, Tensor, list[Tensor], Sequence[slice]], StackedStep]
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -193,8 +221,13 @@ class Stack:
 
         Where `after_epoch` returns True, all of them stop at once.
         """
-        # Neighbours with equal settings share a kernel.
-        active = sorted(self.members, key=self._kernel_key)
+        # Neighbours with the same rows share them, and with equal settings a kernel.
+        orders: dict[tuple, tuple[int, RowOrder]] = {}
+        number = {}
+        for member in self.members:
+            i, member.order = orders.setdefault(member.order.key(), (len(orders), member.order))
+            number[id(member)] = i
+        active = sorted(self.members, key=lambda m: (number[id(m)], self._kernel_key(m)))
         state = [torch.stack(tensors) for tensors in zip(*(m.state for m in active), strict=True)]
         self._build(active, torch.stack([m.vector for m in active]), state, None)
         with limit_threads(self.n_threads):
@@ -224,7 +257,14 @@ class Stack:
             torch.zeros_like(flat) for _ in range(2 if self.solver == "adam" else 1)
         )
         self.state = state
-        self.step = self.make_step(active, flat, self.grad, state)
+        self._groups: list[slice] = []
+        for _, group in groupby(active, lambda m: id(m.order)):
+            start = self._groups[-1].stop if self._groups else 0
+            self._groups.append(slice(start, start + len(list(group))))
+        which = [g for g, group in enumerate(self._groups) for _ in active[group]]
+        self._group_of = torch.tensor(which, device=flat.device)
+        self._memory = torch.empty(0, dtype=self.rows.dtype, device=self.rows.device)
+        self.step = self.make_step(active, flat, self.grad, state, self._groups)
 
     def _keep(self, stays: list[bool]) -> None:
         """Go on with the members that stay."""
@@ -263,50 +303,60 @@ class Stack:
         active, size = self.active, self.batch_size
         lengths = [len(m.rows) for m in active]
         n_rows = max(lengths)
-        order = np.zeros((len(active), n_rows), dtype=np.int64)
-        for line, member in zip(order, active, strict=True):
-            line[: len(member.rows)] = member.next_order()
-        weights = self._weights(order, lengths, n_rows)
-        rows = np.stack([m.rows[line] for m, line in zip(active, order, strict=True)])
+        order = np.zeros((len(self._groups), n_rows), dtype=np.int64)
+        rows = np.zeros_like(order)
+        for places, numbers, group in zip(order, rows, self._groups, strict=True):
+            of_group = active[group.start].order
+            places[: len(of_group.rows)] = of_group.next()
+            numbers[:] = of_group.rows[places]
+        weighted = any(m.weight is not None for m in active)
+        padded = min(lengths) < n_rows
+        weights = self._weights(order, lengths, n_rows) if weighted or padded else None
         sizes = [min(size, n_rows - start) for start in range(0, n_rows, size)]
         starts = range(0, n_rows, size)
         real = [[min(max(n - start, 0), size) for start in starts] for n in lengths]
-        padded = min(lengths) < n_rows
         self.step.begin_epoch(sizes, self.flat.new_tensor(real) if padded else None)
-        per_batch = len(active) * size * self.rows.n_features * self.rows.dtype.itemsize
-        chunk = max(1, _BLOCK_BYTES // max(1, per_batch)) * size
+        per_batch = len(rows) * size * self.rows.n_features * self.rows.dtype.itemsize
+        block_bytes = _CPU_BLOCK_BYTES if self.flat.device.type == "cpu" else _BLOCK_BYTES
+        chunk = max(1, block_bytes // max(1, per_batch)) * size
         for start in range(0, n_rows, chunk):
             stop = min(start + chunk, n_rows)
-            x, target = self._gather(rows[:, start:stop])
-            encoded = self.step.encode(target)
+            x, encoded = self._gather(rows[:, start:stop])
             for first in range(start, stop, size):
                 here = slice(first - start, min(first + size, stop) - start)
                 self.step.n_real = [r[first // size] for r in real]
-                weight = None if weights is None else weights[:, first : first + size]
+                weight = None
+                if weights is not None and (weighted or first + size > min(lengths)):
+                    weight = weights[:, first : first + size]
                 parts = tuple(t[..., here] for t in encoded)
                 self.step.gradient(x[:, here], parts, weight)
                 self._update()
         return self.step.end_epoch_losses().tolist()
 
-    def _weights(self, order: np.ndarray, lengths: list[int], n_rows: int) -> Tensor | None:
-        """Return the members' weights (M, n_rows), 0 where a member has no row; None if all 1."""
-        weighted = any(m.weight is not None for m in self.active)
-        if not weighted and min(lengths) == n_rows:
-            return None
+    def _weights(self, order: np.ndarray, lengths: list[int], n_rows: int) -> Tensor:
+        """Return the members' weights (M, n_rows), 0 where a member has no row."""
         weights = self.flat.new_zeros((len(lengths), n_rows))
-        for i, (member, n) in enumerate(zip(self.active, lengths, strict=True)):
-            if member.weight is None:
-                weights[i, :n] = 1.0
-            else:
-                weights[i, :n] = member.weight[torch.from_numpy(order[i, :n]).to(weights.device)]
+        places = torch.from_numpy(order).to(weights.device)
+        for g, group in enumerate(self._groups):
+            for i in range(group.start, group.stop):
+                weight, n = self.active[i].weight, lengths[i]
+                weights[i, :n] = 1.0 if weight is None else weight[places[g, :n]]
         return weights
 
-    def _gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return X (M, n, F) and targets (M, n, ...) of rows (M, n)."""
+    def _gather(self, rows: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return X (G, n, F), or (M, n, F), and encoded targets (M, ..., n) of rows (G, n)."""
         index = torch.from_numpy(np.ascontiguousarray(rows).ravel())
-        x = self.rows.take(index).view(*rows.shape, self.rows.n_features)
+        n_features = self.rows.n_features
+        if len(index) * n_features > self._memory.numel():
+            self._memory = self._memory.new_empty(len(index) * n_features)
+        memory = self._memory[: len(index) * n_features].view(-1, n_features)
+        x = self.rows.take(index, out=memory).view(*rows.shape, n_features)
         target = self.target[index.to(self.target.device)]
-        return x, target.view(*rows.shape, *self.target.shape[1:])
+        target = target.view(*rows.shape, *self.target.shape[1:])
+        if not self.step.shares_rows:
+            x = x.index_select(0, self._group_of)
+        encoded = self.step.encode(target)
+        return x, tuple(t.index_select(0, self._group_of) for t in encoded)
 
     def _update(self) -> None:
         self._n_steps += 1

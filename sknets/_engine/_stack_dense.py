@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,8 +12,47 @@ from sknets._core import fill_dropout_mask_
 from sknets._engine._dense import DenseStep
 from sknets._engine._dense_program import DenseLayer
 from sknets._engine._flat import FlatParameters
+from sknets._engine._products import NumpyProducts, Operand
 from sknets._engine._stack import Member
 from sknets._nn import Activation
+
+
+class _SharedRows:
+    """Products with rows that nets share: of x (G, B, F), nets ``groups[g]`` multiply x[g].
+
+    A product then finds its rows in the caches, where those of each net would not have room.
+    """
+
+    def __init__(self, products: NumpyProducts, groups: Sequence[slice]) -> None:
+        self._products, self._groups = products, groups
+
+    def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        multiply = self._each(self._products.rows_times, weight.mT, out)
+        add_bias = partial(out.add_, bias.unsqueeze(-2))
+
+        def affine(x: Operand) -> None:
+            multiply(x)
+            add_bias()
+
+        return affine
+
+    def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        return self._each(self._products.weight_gradient, delta, out)
+
+    def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        return self._each(self._products.logits, bias, weight, out)
+
+    def _each(
+        self, make: Callable[..., Callable[[Operand], Any]], *tensors: Tensor
+    ) -> Callable[[Operand], Any]:
+        """Return a function of x that runs, for each group, what `make` gives for its nets."""
+        parts = [make(*(t[group] for t in tensors)) for group in self._groups]
+
+        def run(x: Operand) -> None:
+            for g, part in enumerate(parts):
+                part(x[g : g + 1])
+
+        return run
 
 
 class StackedDenseStep(DenseStep):
@@ -20,6 +61,13 @@ class StackedDenseStep(DenseStep):
     name = "closed form, stacked"
     members: Sequence[Member]
     n_real: list[int]
+    shares_rows = False
+
+    def share_rows(self, groups: Sequence[slice]) -> None:
+        """Take each batch once for all nets of a group, where that is faster."""
+        if isinstance(self._products, NumpyProducts):
+            self._first_products = _SharedRows(self._products, groups)
+            self.shares_rows = True
 
     def _draw_mask_(self, mask: Tensor, i: int) -> None:
         for part, member, n in zip(mask, self.members, self.n_real, strict=True):
@@ -36,6 +84,7 @@ def make_stacked_dense_step(
     flat: Tensor,
     grad: Tensor,
     state: list[Tensor],
+    groups: Sequence[slice],
     *,
     template: FlatParameters,
     linears: Sequence[nn.Linear],
@@ -46,6 +95,8 @@ def make_stacked_dense_step(
 
     Parameters
     ----------
+    groups : sequence of slice
+        Nets that have the same rows in every batch.
     template : FlatParameters
         Says where the weights of the dense layers `linears` lie.
     """
@@ -73,4 +124,5 @@ def make_stacked_dense_step(
         alpha=flat.new_tensor([m.settings["alpha"] for m in members]),
     )
     step.members = members
+    step.share_rows(groups)
     return step

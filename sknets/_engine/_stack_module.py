@@ -59,6 +59,8 @@ class StackedModuleStep:
         Their weights, and where the gradients go.
     state : list of Tensor of shape (M, ...)
         Their buffers and weights that are not trained; running statistics change in place.
+    groups : sequence of slice
+        Not used.
     template : FlatParameters
         Of a module of their shape.
     loss : Loss
@@ -67,6 +69,7 @@ class StackedModuleStep:
 
     name = "autograd, stacked"
     n_real: list[int]
+    shares_rows = False
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class StackedModuleStep:
         flat: Tensor,
         grad: Tensor,
         state: list[Tensor],
+        groups: Sequence[slice],
         *,
         template: FlatParameters,
         loss: Loss,
