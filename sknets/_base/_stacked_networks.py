@@ -98,7 +98,7 @@ class NetworkStacker(Stacker):
         if fit.data.device.type != "cpu":
             return None
         in_cache = _CACHED_BYTES // self.bytes_of_a_fit(fit)
-        return n_threads * max(_FEWEST_NETS, in_cache)
+        return max(2, n_threads) * max(_FEWEST_NETS, in_cache)
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Train the nets of one stack."""

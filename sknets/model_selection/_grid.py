@@ -50,7 +50,8 @@ class VectorizedGridSearchCV(DocumentedMixin, Vectorized, GridSearchCV):
         As in `GridSearchCV`.
     max_stack_bytes : int or "auto", default="auto"
         Memory that a stack may take, in bytes; "auto" is a quarter of what is free on the device
-        where it trains. A stack for which memory does not suffice is halved.
+        where it trains, and on a CPU no more than its caches make fast. A stack for which memory
+        does not suffice is halved.
     devices : list of str or torch.device, default=None
         Devices of one type that share the stacks, such as ``["cuda:0", "cuda:1"]``; there are at
         least as many stacks as devices. None is the estimator's own `device`.

@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
@@ -128,3 +129,46 @@ def test_an_estimator_of_others_uses_the_backend(data):
         ours = VectorizedGridSearchCV(LogisticRegression(max_iter=20), {"C": [1.0]}, cv=2)
         ours.fit(*data)
     assert places(ours) == {"LogisticRegression is not fitted in stacks"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"early_stopping": True, "n_iter_no_change": 1, "max_iter": 12},
+        {"dropout": 0.3, "solver": "sgd"},
+        {"shuffle": False, "class_weight": "balanced"},
+        {"hidden_layer_sizes": ()},
+    ],
+    ids=lambda settings: "-".join(settings) or "defaults",
+)
+def test_a_stack_in_parts_gives_the_same(data, settings, monkeypatch):
+    monkeypatch.setattr("sknets._base._stacked_networks.useful_parts", lambda *args: 3)
+    grid = {"alpha": [1e-4, 1.0], "random_state": [0, 1], "learning_rate_init": [1e-3, 1e-1]}
+    small = net(**{"hidden_layer_sizes": (8,), **settings})
+    ours = VectorizedGridSearchCV(small, grid, cv=3, return_train_score=True).fit(*data)
+    theirs = GridSearchCV(small, grid, cv=3, return_train_score=True).fit(*data)
+    for name, expected in theirs.cv_results_.items():
+        if name.startswith("split"):
+            np.testing.assert_allclose(ours.cv_results_[name], expected, atol=1e-9)
+    assert places(ours) == {"stack 1 of 24 nets"}
+
+
+def test_a_net_that_fails_in_a_part_fails_alone(data, monkeypatch):
+    monkeypatch.setattr("sknets._base._stacked_networks.useful_parts", lambda *args: 2)
+    grid = {"learning_rate_init": [1e-3, 1e300, 1e-2], "alpha": [1e-4, 1.0]}
+    with pytest.warns(FitFailedWarning, match="must stay finite"):
+        ours = VectorizedGridSearchCV(net(solver="sgd"), grid, cv=3, error_score=-1.0).fit(*data)
+    scores = ours.cv_results_["mean_test_score"]
+    rates = np.asarray(ours.cv_results_["param_learning_rate_init"], float)
+    assert (scores[rates == 1e300] == -1.0).all()
+    assert (scores[rates < 1] > 0).all()
+
+
+def test_large_stacks_are_cut_to_what_the_caches_hold(data):
+    grid = {"alpha": np.geomspace(1e-6, 1.0, 40)}
+    wide = net(hidden_layer_sizes=(200, 200), max_iter=1)
+    fitted = VectorizedGridSearchCV(wide, grid, cv=5, refit=False).fit(*data)
+    assert 1 < len(places(fitted)) <= 17  # of 12 nets or more
+    whole = VectorizedGridSearchCV(wide, grid, cv=5, refit=False, max_stack_bytes=2**40)
+    assert places(whole.fit(*data)) == {"stack 1 of 200 nets"}
