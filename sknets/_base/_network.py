@@ -285,7 +285,7 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
     # -- prediction ------------------------------------------------------------------------------
 
     def _logits_in_blocks(self, X: Any) -> Iterator[tuple[int, int, torch.Tensor]]:
-        parameter = next(self.module_.parameters())
+        parameter = _first_parameter(self.module_)
         rows = make_rows(X, dtype=parameter.dtype, device=parameter.device, once=True)
         autocast = torch.bfloat16 if self.precision == "bf16" else None
         module = self._engine_module(self.module_)
@@ -318,3 +318,8 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _first_parameter(module: nn.Module) -> nn.Parameter:
+    """Return the first of a module's parameters, without a look at their names."""
+    return next(p for part in module.modules() for p in part._parameters.values() if p is not None)

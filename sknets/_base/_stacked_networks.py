@@ -39,7 +39,7 @@ from sknets._nn import MLP, OPTIMISERS, get_activation, make_schedule
 
 # On a CPU, what nets of a stack take per thread, so that a kernel finds most of what the last one
 # has written in the caches. Fewer nets than so many cost more in Python than the caches save.
-_CACHED_BYTES = 20_000_000
+_CACHED_BYTES = 25_000_000
 _FEWEST_NETS = 12
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def _is_plain(X: Any) -> bool:
     if config["assume_finite"]:
         return True
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(X.sum()))  # else somebody has to look at every number
+        return math.isfinite(X.sum())  # else somebody has to look at every number
 
 
 def _has_features_of_fit(estimator: Any, X: np.ndarray) -> bool:
