@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,18 +29,24 @@ from sknets._engine import (
     StackedModuleStep,
     Validation,
     dropout_rates,
+    has_closed_form,
+    make_conv_step,
     make_stacked_dense_step,
     run_parts,
     state_of,
     useful_parts,
     useful_threads,
 )
-from sknets._nn import MLP, OPTIMISERS, get_activation, make_schedule
+from sknets._nn import OPTIMISERS, Loss, get_activation, make_schedule
 
 # On a CPU, what nets of a stack take per thread, so that a kernel finds most of what the last one
 # has written in the caches. Fewer nets than so many cost more in Python than the caches save.
 _CACHED_BYTES = 25_000_000
 _FEWEST_NETS = 12
+
+# Numbers that the largest convolution gives for a batch, from which a net on a CPU trains faster by
+# the closed form alone than in a stack by autograd.
+_STACKED_NUMBERS = 60_000
 
 
 class NetworkStacker(Stacker):
@@ -93,12 +99,11 @@ class NetworkStacker(Stacker):
         size = min(_batch_size(estimator), len(fit.rows))
         return (5 * n_weights + size * per_row) * data.rows.dtype.itemsize
 
-    def useful_size(self, fit: StackedFit, n_threads: int) -> int | None:
+    def useful_size(self, fit: StackedFit, n_bytes: int, n_threads: int) -> int | None:
         """Return how many fits make the fastest stack; None where more are always better."""
         if fit.data.device.type != "cpu":
             return None
-        in_cache = _CACHED_BYTES // self.bytes_of_a_fit(fit)
-        return max(2, n_threads) * max(_FEWEST_NETS, in_cache)
+        return max(2, n_threads) * max(_FEWEST_NETS, _CACHED_BYTES // n_bytes)
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Train the nets of one stack."""
@@ -117,13 +122,13 @@ class NetworkStacker(Stacker):
         if not members:
             return
         _check_same_structure(modules)
-        stacks = _make_stacks(ready, members, modules)
+        stacks = _make_stacks(ready, members, modules[0])
         try:
             if len(stacks) == 1:
                 stacks[0].run(after_epoch)
             else:
                 most = max(member.settings["max_epochs"] for member in members)
-                n_threads = torch.get_num_threads() // len(stacks)
+                n_threads = max(1, torch.get_num_threads() // len(stacks))
                 run_parts([stack.run for stack in stacks], most, after_epoch, n_threads=n_threads)
         except ModuleNotMapped as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
@@ -210,9 +215,8 @@ def _make_schedule(estimator: Any) -> Any:
 
 
 def _member_settings(estimator: Any, module: nn.Module) -> dict[str, Any]:
-    if _is_plain_mlp(module):
-        rates = np.broadcast_to(estimator.dropout, len(module.linears) - 1)
-        dropout: Any = tuple(float(rate) for rate in rates)
+    if has_closed_form(module):
+        dropout: Any = tuple(rate for _, rate in module.plain_layers or ())
     else:
         dropout = dropout_rates(estimator._engine_module(module))
     return {
@@ -229,13 +233,6 @@ def _member_settings(estimator: Any, module: nn.Module) -> dict[str, Any]:
     }
 
 
-def _is_plain_mlp(module: nn.Module) -> TypeGuard[MLP]:
-    """Whether the closed-form step covers a module."""
-    return type(module) is MLP and not any(
-        isinstance(layer, nn.LayerNorm | nn.BatchNorm1d) for layer in module.layers
-    )
-
-
 def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
     return [(name, tensor.shape) for name, tensor in module.state_dict(keep_vars=True).items()]
 
@@ -248,12 +245,11 @@ def _check_same_structure(modules: Sequence[nn.Module]) -> None:
 
 
 def _make_stacks(
-    fits: Sequence[StackedFit], members: Sequence[Member], modules: Sequence[nn.Module]
+    fits: Sequence[StackedFit], members: Sequence[Member], module: nn.Module
 ) -> list[Stack]:
     """Return the fits as one stack, or as equal parts of one that are to run at once."""
     n_parts = 1
-    module = modules[0]
-    if fits[0].data.device.type == "cpu" and _is_plain_mlp(module):
+    if fits[0].data.device.type == "cpu" and has_closed_form(module):
         size = min(_batch_size(fits[0].estimator), max(len(m.rows) for m in members))
         n_parts = useful_parts(module, size, len(members))
     # Nets that train on as many rows, or on the same ones, are in one part.
@@ -271,20 +267,20 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         copied = copy.deepcopy(module)
     except Exception as error:  # the copying is the module's own code
         raise CannotStack(f"its module cannot be copied: {error}") from error
+    size = min(_batch_size(first), max(len(m.rows) for m in members))
     template = FlatParameters(first._engine_module(copied))
     loss = make_loss_of(first, copied, data.codec)
-    if _is_plain_mlp(copied):
+    if has_closed_form(copied):
         make_step: MakeStep = partial(
             make_stacked_dense_step,
             template=template,
             linears=copied.linears,
-            activation=get_activation(first.activation),
+            activation=get_activation(copied.activation),
             task=loss.task,
         )
     else:
+        _check_gains(template, loss, size)
         make_step = partial(StackedModuleStep, template=template, loss=loss)
-    n_rows = max(len(m.rows) for m in members)
-    size = min(_batch_size(first), n_rows)
     return Stack(
         members,
         data.rows,
@@ -295,6 +291,15 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         batch_size=size,
         n_threads=_threads_of_a_stack(copied, data.rows.n_features, size, len(members)),
     )
+
+
+def _check_gains(template: FlatParameters, loss: Loss, batch_size: int) -> None:
+    """Raise where nets are faster one by one: convolutions in closed form, of large batches."""
+    alone = make_conv_step(
+        template.module, loss, template, alpha=0.0, generator=None, autocast=None
+    )
+    if alone is not None and alone.numbers_of_a_row * batch_size > _STACKED_NUMBERS:
+        raise CannotStack(f"its convolutions are faster alone in batches of {batch_size}")
 
 
 def _threads_of_a_stack(

@@ -107,8 +107,8 @@ class Stacker:
         """Estimate the memory that one fit takes in a stack."""
         raise NotImplementedError
 
-    def useful_size(self, fit: StackedFit, n_threads: int) -> int | None:
-        """Return how many fits make the fastest stack; None where more are always better."""
+    def useful_size(self, fit: StackedFit, n_bytes: int, n_threads: int) -> int | None:
+        """Return how many fits, of `n_bytes`, make the fastest stack; None: the more the better."""
         return None
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
@@ -182,14 +182,14 @@ def cut_stacks(
     n_fits = sum(map(len, groups.values()))
     stacks = []
     for group in groups.values():
-        budget, stacker = max_bytes, _stacker(group[0])
-        useful = None
+        budget, useful, stacker = max_bytes, None, _stacker(group[0])
+        n_bytes = max(1, stacker.bytes_of_a_fit(group[0]))
         if budget is None:
             at_once = min(n_workers, os.cpu_count() or 1)
             budget = free_bytes(group[0].data.device) // (4 * at_once)
-            useful = stacker.useful_size(group[0], max(1, torch.get_num_threads() // at_once))
-        size = max(1, budget // max(1, stacker.bytes_of_a_fit(group[0])))
-        size = min(size, -(-n_fits // n_workers), useful or n_fits)
+            n_threads = max(1, torch.get_num_threads() // at_once)
+            useful = stacker.useful_size(group[0], n_bytes, n_threads)
+        size = min(max(1, budget // n_bytes), -(-n_fits // n_workers), useful or n_fits)
         size = -(-len(group) // -(-len(group) // size))  # stacks of equal size
         stacks += [group[start : start + size] for start in range(0, len(group), size)]
     return stacks

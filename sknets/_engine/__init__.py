@@ -3,7 +3,7 @@
 from sknets._engine._autograd import AutogradStep
 from sknets._engine._compile import compiled
 from sknets._engine._conv_step import ConvStep, make_conv_step
-from sknets._engine._dense import DenseStep, make_dense_step
+from sknets._engine._dense import DenseStep, has_closed_form, make_dense_step
 from sknets._engine._dense_program import DenseLayer
 from sknets._engine._epochs import EpochLoop, Hooks, Training
 from sknets._engine._flat import FlatParameters
@@ -15,9 +15,10 @@ from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
 from sknets._engine._parts import run_parts
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
 from sknets._engine._row_blocks import blocks_of_rows
-from sknets._engine._stack import MakeStep, Member, Rate, Stack, state_of
+from sknets._engine._stack import MakeStep, Stack, state_of
 from sknets._engine._stack_dense import make_stacked_dense_step
 from sknets._engine._stack_fold import Fold, SparseFold
+from sknets._engine._stack_member import Member, Rate
 from sknets._engine._stack_module import ModuleNotMapped, StackedModuleStep, dropout_rates
 from sknets._engine._stack_solvers import STACK_SOLVERS, run_stack
 from sknets._engine._step import Step
@@ -55,6 +56,7 @@ __all__ = [
     "blocks_of_rows",
     "compiled",
     "dropout_rates",
+    "has_closed_form",
     "logits_in_blocks",
     "make_conv_step",
     "make_dense_step",

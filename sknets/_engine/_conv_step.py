@@ -71,6 +71,11 @@ class ConvStep:
         self.begin_epoch = head.begin_epoch
         self.end_epoch = head.end_epoch
 
+    @property
+    def numbers_of_a_row(self) -> int:
+        """How many numbers the largest convolution gives for a row."""
+        return max(math.prod(convolved) for convolved, _ in _shapes(self.module, self.layers))
+
     def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
         """Leave the gradient of the batch's objective in the layers' gradients."""
         for layer in self.layers:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -72,8 +72,7 @@ class DenseStep:
         stacked = layers[0].weight.ndim == 3
         self._products = products or make_products(penalised, stacked=stacked)
         self._programs: dict[int, DenseProgram] = {}
-        self._one_alpha = None if isinstance(alpha, Tensor) else alpha
-        self._is_penalised = self._one_alpha is None or self._one_alpha > 0
+        self._is_penalised = isinstance(alpha, Tensor) or alpha > 0
         self._batch_sizes: list[int] = []
         self._first_products: FirstProducts | None = None
 
@@ -138,12 +137,13 @@ class DenseStep:
             call()
         program.first_gradient(rows)
         if self._is_penalised:
+            alpha = self.alpha
             if weight is not None:
-                self.penalised_grad.addcmul_(self.penalised, inverse * _column(self.alpha))
-            elif self._one_alpha is not None:
-                self.penalised_grad.add_(self.penalised, alpha=self._one_alpha / n_rows)
+                self.penalised_grad.addcmul_(self.penalised, inverse * _column(alpha))
+            elif isinstance(alpha, Tensor):
+                self.penalised_grad.addcmul_(self.penalised, (alpha / n_rows).unsqueeze(-1))
             else:
-                self.penalised_grad.addcmul_(self.penalised, _column(self.alpha / n_rows))
+                self.penalised_grad.add_(self.penalised, alpha=alpha / n_rows)
             self._square_norms[self._i]()
         self._i += 1
 
@@ -223,7 +223,7 @@ def _inverse(total: Tensor) -> Tensor:
     return torch.where(total > 0, 1.0 / total, 0.0)
 
 
-def _column(alpha: Any) -> Any:
+def _column(alpha: float | Tensor) -> float | Tensor:
     """Return `alpha` so that it broadcasts with (..., 1)."""
     return alpha.unsqueeze(-1) if isinstance(alpha, Tensor) else alpha
 
@@ -263,10 +263,17 @@ def is_plain_log_loss(loss: Loss) -> bool:
     return isinstance(loss, LogLoss) and not (loss.label_smoothing or loss.gamma)
 
 
+def has_closed_form(module: torch.nn.Module) -> TypeGuard[MLP]:
+    """Whether a dense step covers a module: a plain `MLP` that trains all its weights."""
+    if type(module) is not MLP or module.plain_layers is None:
+        return False
+    return all(p.requires_grad for p in module.parameters())
+
+
 def dense_layers(module: MLP, flat: FlatParameters) -> list[DenseLayer] | None:
     """Return the layers of a dense net, or None if it has others than a dense step covers."""
-    plain = module.plain_layers
-    if plain is None or not all(p.requires_grad for p in module.parameters()):
+    plain = module.plain_layers if has_closed_form(module) else None
+    if plain is None:
         return None
     return [
         DenseLayer(

@@ -93,18 +93,18 @@ class FlatParameters:
             p.grad = None
 
 
-def _by_input(module: nn.Module) -> nn.Parameter | None:
+def _by_input(module: nn.Module) -> Tensor | None:
     """Return the weights of the first layer of a dense net with hidden layers."""
     if not isinstance(module, MLP):
         return None
     linears = module.linears
-    return linears[0].weight if len(linears) > 1 else None  # type: ignore[return-value]
+    return linears[0].weight if len(linears) > 1 else None
 
 
 Place = tuple[slice, tuple[int, ...], bool]
 
 
-def _places(parameters: list[nn.Parameter], by_input: nn.Parameter | None) -> dict[int, Place]:
+def _places(parameters: list[nn.Parameter], by_input: Tensor | None) -> dict[int, Place]:
     """Return where each parameter lies, by its id: what part, its shape there, if transposed."""
     places: dict[int, Place] = {}
     start = 0

@@ -80,10 +80,7 @@ class TorchProducts:
         return lambda x: self._addmm(row, x, weight_t, out=out)
 
     def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
-        return partial(self._multiply_by, delta.mT, out)
-
-    def _multiply_by(self, delta_t: Tensor, out: Tensor, x: Tensor) -> None:
-        self.multiply(delta_t, x, out=out)
+        return partial(self.multiply, delta.mT, out=out)
 
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
         column = bias.unsqueeze(-1)
@@ -136,8 +133,7 @@ class NumpyProducts:
 
     def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
         if out.stride(-1) == 1:
-            delta_t, product = delta.mT.numpy(), partial(self.multiply, out=out.numpy())
-            return lambda x: product(delta_t, x)
+            return partial(self.multiply, delta.mT.numpy(), out=out.numpy())
         out = out.mT  # (..., F, H), whose rows can be had in parts
         *lead, n_features, width = out.shape
         n_rows = delta.shape[-2]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from time import perf_counter
 from typing import Any, Protocol
@@ -23,101 +22,14 @@ from torch import Tensor, nn
 from sknets._core import Threads, limit_threads
 from sknets._data import Rows
 from sknets._engine._flat import FlatParameters
-from sknets._engine._progress import Progress, check_finite, check_finite_weights
-from sknets._engine._validation import Validation
-from sknets._nn import Schedule, adam_
+from sknets._engine._progress import check_finite, check_finite_weights
+from sknets._engine._stack_member import Member, share_orders
+from sknets._nn import adam_
 
 # Gathered rows of all nets together take about this many bytes at a time; on the CPU they stay in
 # the cache, and in memory that is used again.
 _BLOCK_BYTES = 2**26
 _CPU_BLOCK_BYTES = 2**21
-
-
-class Rate:
-    """A learning rate that a schedule can set; stands in for an optimiser."""
-
-    def __init__(self, rate: float) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": rate}]
-
-
-@dataclass
-class Member:
-    """One net of a stack.
-
-    Attributes
-    ----------
-    vector : Tensor of shape (P,)
-        Its weights, as `FlatParameters` lays them out; at the end, the trained ones.
-    rows : ndarray of shape (n,)
-        The rows of the shared X that it trains on.
-    weight : Tensor of shape (n,) or None
-        Their weights.
-    validation : Validation or None
-        What its early stopping looks at.
-    random_state : RandomState or None
-        Draws its shuffles; None keeps the order.
-    generator : torch.Generator or None
-        Draws its dropout masks.
-    schedule : Schedule
-        Over a `Rate`.
-    settings : dict
-        "alpha", "tol", "patience", "max_epochs", "early_stopping", and for "adam" "betas" and
-        "eps", for "sgd" "momentum" and "nesterov"; "dropout" is a tuple with a rate a hidden layer
-        of a dense net, else what `dropout_rates` gives.
-    state : list of Tensor
-        Buffers and weights that are not trained, as `state_of` lists them; at the end, those that
-        belong to `vector`.
-    """
-
-    vector: Tensor
-    rows: np.ndarray
-    weight: Tensor | None
-    validation: Validation | None
-    random_state: np.random.RandomState | None
-    generator: torch.Generator | None
-    schedule: Schedule
-    settings: dict[str, Any]
-    state: list[Tensor] = field(default_factory=list)
-    progress: Progress = field(default_factory=Progress)
-    n_epochs: int = 0
-    converged: bool = False
-    seconds: float = 0.0
-    error: Exception | None = None
-    best: tuple[Tensor, list[Tensor]] | None = None
-
-    def __post_init__(self) -> None:
-        self.order = RowOrder(self.rows, self.random_state)
-
-
-class RowOrder:
-    """The order in which nets see their rows, epoch after epoch.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n,)
-        Numbers of rows.
-    random_state : RandomState or None
-        Draws the shuffles; None keeps the order.
-    """
-
-    def __init__(self, rows: np.ndarray, random_state: np.random.RandomState | None) -> None:
-        self.rows = rows
-        self.random_state = random_state
-        self._order = np.arange(len(rows))
-
-    def next(self) -> np.ndarray:
-        """Return places in `rows`, in the order of the next epoch."""
-        if self.random_state is not None:
-            order = np.arange(len(self.rows))
-            self.random_state.shuffle(order)
-            self._order = self._order[order]
-        return self._order
-
-    def key(self) -> tuple:
-        """Return what orders that are equal now, and ever after, have in common."""
-        state = None if self.random_state is None else self.random_state.get_state()
-        drawn = None if state is None else (state[1].tobytes(), *state[2:])  # type: ignore[index]
-        return self.rows.tobytes(), drawn
 
 
 class StackedStep(Protocol):
@@ -222,12 +134,8 @@ class Stack:
         Where `after_epoch` returns True, all of them stop at once.
         """
         # Neighbours with the same rows share them, and with equal settings a kernel.
-        orders: dict[tuple, tuple[int, RowOrder]] = {}
-        number = {}
-        for member in self.members:
-            i, member.order = orders.setdefault(member.order.key(), (len(orders), member.order))
-            number[id(member)] = i
-        active = sorted(self.members, key=lambda m: (number[id(m)], self._kernel_key(m)))
+        places = {id(order): i for i, order in enumerate(share_orders(self.members))}
+        active = sorted(self.members, key=lambda m: (places[id(m.order)], self._kernel_key(m)))
         state = [torch.stack(tensors) for tensors in zip(*(m.state for m in active), strict=True)]
         self._build(active, torch.stack([m.vector for m in active]), state, None)
         with limit_threads(self.n_threads):
@@ -261,8 +169,8 @@ class Stack:
         for _, group in groupby(active, lambda m: id(m.order)):
             start = self._groups[-1].stop if self._groups else 0
             self._groups.append(slice(start, start + len(list(group))))
-        which = [g for g, group in enumerate(self._groups) for _ in active[group]]
-        self._group_of = torch.tensor(which, device=flat.device)
+        sizes = torch.tensor([group.stop - group.start for group in self._groups])
+        self._group_of = torch.arange(len(sizes)).repeat_interleave(sizes).to(flat.device)
         self._memory = torch.empty(0, dtype=self.rows.dtype, device=self.rows.device)
         self.step = self.make_step(active, flat, self.grad, state, self._groups)
 
@@ -353,10 +261,11 @@ class Stack:
         x = self.rows.take(index, out=memory).view(*rows.shape, n_features)
         target = self.target[index.to(self.target.device)]
         target = target.view(*rows.shape, *self.target.shape[1:])
-        if not self.step.shares_rows:
-            x = x.index_select(0, self._group_of)
         encoded = self.step.encode(target)
-        return x, tuple(t.index_select(0, self._group_of) for t in encoded)
+        if len(self._groups) < len(self.active):
+            encoded = tuple(t.index_select(0, self._group_of) for t in encoded)
+            x = x if self.step.shares_rows else x.index_select(0, self._group_of)
+        return x, encoded
 
     def _update(self) -> None:
         self._n_steps += 1

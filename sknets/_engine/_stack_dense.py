@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,34 +12,28 @@ from sknets._engine._dense import DenseStep
 from sknets._engine._dense_program import DenseLayer
 from sknets._engine._flat import FlatParameters
 from sknets._engine._products import NumpyProducts, Operand
-from sknets._engine._stack import Member
+from sknets._engine._stack_member import Member
 from sknets._nn import Activation
 
 
-class _SharedRows:
+class _SharedRows(NumpyProducts):
     """Products with rows that nets share: of x (G, B, F), nets ``groups[g]`` multiply x[g].
 
     A product then finds its rows in the caches, where those of each net would not have room.
     """
 
-    def __init__(self, products: NumpyProducts, groups: Sequence[slice]) -> None:
-        self._products, self._groups = products, groups
+    def __init__(self, groups: Sequence[slice]) -> None:
+        super().__init__(stacked=True)
+        self._groups = groups
 
-    def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
-        multiply = self._each(self._products.rows_times, weight.mT, out)
-        add_bias = partial(out.add_, bias.unsqueeze(-2))
-
-        def affine(x: Operand) -> None:
-            multiply(x)
-            add_bias()
-
-        return affine
+    def rows_times(self, weight_t: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        return self._each(super().rows_times, weight_t, out)
 
     def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[Operand], Any]:
-        return self._each(self._products.weight_gradient, delta, out)
+        return self._each(super().weight_gradient, delta, out)
 
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
-        return self._each(self._products.logits, bias, weight, out)
+        return self._each(super().logits, bias, weight, out)
 
     def _each(
         self, make: Callable[..., Callable[[Operand], Any]], *tensors: Tensor
@@ -66,7 +59,7 @@ class StackedDenseStep(DenseStep):
     def share_rows(self, groups: Sequence[slice]) -> None:
         """Take each batch once for all nets of a group, where that is faster."""
         if isinstance(self._products, NumpyProducts):
-            self._first_products = _SharedRows(self._products, groups)
+            self._first_products = _SharedRows(groups)
             self.shares_rows = True
 
     def _draw_mask_(self, mask: Tensor, i: int) -> None:

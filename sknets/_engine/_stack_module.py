@@ -12,7 +12,8 @@ from torch.func import functional_call, vmap
 
 from sknets._core import SeededRandomOfEach, is_out_of_memory
 from sknets._engine._flat import FlatParameters
-from sknets._engine._stack import Member, state_of
+from sknets._engine._stack import state_of
+from sknets._engine._stack_member import Member
 from sknets._nn import Loss, weighted_mean
 
 

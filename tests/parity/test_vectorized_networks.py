@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sknets import CNNClassifier, MLPClassifier, NetClassifier, VectorizedGridSearchCV
+from sknets._nn import MLP
 from tests.parity._same_results import assert_same_results, stacked_share
 
 pytestmark = pytest.mark.filterwarnings(
@@ -301,6 +302,39 @@ def test_a_module_that_cannot_be_mapped_runs_one_by_one(module, reason):
     assert stacked_share(ours) == 0.5
     for params, row in zip(ours.cv_results_["params"], ours.vectorization_, strict=True):
         assert all((reason in place) == (params["module"] is module) for place in row)
+
+
+def test_convolutions_of_large_batches_run_one_by_one():
+    X, y = digits(700)
+    wide = cnn(input_shape=(1, 8, 8), batch_size=400, max_iter=1)
+    grid = {"alpha": [1e-4, 1.0]}
+    settings = {"cv": 2, "refit": False}
+    ours = VectorizedGridSearchCV(wide, grid, **settings).fit(X, y)
+    assert "faster alone in batches of 350" in ours.vectorization_[0][0]
+    assert_same_results(ours, GridSearchCV(wide, grid, **settings).fit(X, y))
+    # Where alone there is no closed form, a stack is as good as ever.
+    wide.set_params(normalization="batch")
+    ours = VectorizedGridSearchCV(wide, grid, **settings).fit(X, y)
+    assert stacked_share(ours) == 1.0
+
+
+def make_mlp(n_features, n_classes):
+    return MLP(n_features, (12,), n_classes, "tanh", dropout=0.2)
+
+
+def make_half_frozen(n_features, n_classes):
+    mlp = make_mlp(n_features, n_classes)
+    mlp.linears[0].requires_grad_(False)
+    return mlp
+
+
+@pytest.mark.parametrize("make", [make_mlp, make_half_frozen])
+def test_a_factory_of_dense_nets(make):
+    X, y = digits()
+    theirs = GridSearchCV(net(make), RATES, cv=3).fit(X, y)
+    ours = VectorizedGridSearchCV(net(make), RATES, cv=3).fit(X, y)
+    assert stacked_share(ours) == 1.0
+    assert_same_results(ours, theirs)
 
 
 def test_a_factory_whose_modules_differ_in_shape_runs_one_by_one():
