@@ -221,6 +221,7 @@ def _member_settings(estimator: Any, module: nn.Module) -> dict[str, Any]:
         dropout = dropout_rates(estimator._engine_module(module))
     return {
         "alpha": estimator.alpha,
+        "label_smoothing": estimator.label_smoothing,
         "tol": estimator.tol,
         "patience": estimator.n_iter_no_change,
         "max_epochs": estimator.max_iter,
@@ -280,7 +281,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         )
     else:
         _check_gains(template, loss, size)
-        make_step = partial(StackedModuleStep, template=template, loss=loss)
+        make_step = partial(StackedModuleStep, template=template, task=loss.task)
     return Stack(
         members,
         data.rows,

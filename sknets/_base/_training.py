@@ -31,7 +31,7 @@ from sknets._engine import (
     train_lbfgs,
     useful_threads,
 )
-from sknets._nn import OPTIMISERS, LogLoss, make_optimiser, make_schedule
+from sknets._nn import OPTIMISERS, LogLoss, Task, make_optimiser, make_schedule
 
 # Rows, targets and weights.
 Labelled = tuple[Rows, torch.Tensor, torch.Tensor | None]
@@ -180,7 +180,8 @@ def _check_no_dropout(module: nn.Module) -> None:
 def make_loss_of(estimator: Any, module: nn.Module, codec: LabelCodec) -> LogLoss:
     """Return the loss that a module of an estimator is trained by."""
     two_logits = codec.kind == "binary" and estimator._n_logits(module, codec) == 2
-    return LogLoss("multiclass" if two_logits else codec.kind)
+    task: Task = "multiclass" if two_logits else codec.kind
+    return LogLoss(task, estimator.label_smoothing)
 
 
 def make_step(

@@ -36,6 +36,7 @@ TRAINING_CONSTRAINTS: dict[str, list] = {
         Options(Real, {np.inf}),
     ],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     "class_weight": [dict, list, StrOptions({"balanced"}), None],
     "callbacks": ["array-like", None],
     **DEVICE_CONSTRAINTS,

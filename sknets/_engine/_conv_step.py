@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from sknets._core import fill_dropout_mask_
 from sknets._engine._conv_stages import ConvLayer, Dropout, Stage, make_stages
-from sknets._engine._dense import dense_layers, is_plain_log_loss
+from sknets._engine._dense import dense_layers, is_log_loss
 from sknets._engine._dense_head import DenseHead
 from sknets._engine._flat import FlatParameters
 from sknets._engine._products import SharedThreadsProducts
-from sknets._nn import CNN, Activation, LogLoss, Loss, get_activation
+from sknets._nn import CNN, Activation, Loss, get_activation
 
 # A batch runs in parts whose largest tensor has at most about so many bytes, and which have at
 # least so many rows: what a convolution returns is then still in the cache for the next stage.
@@ -199,14 +199,13 @@ def make_conv_step(
 ) -> ConvStep | None:
     """Return the closed-form step of a module that it covers, and None for any other.
 
-    Covered is `CNN` on the CPU without normalisation, with any pooling but "l2", under the plain
+    Covered is `CNN` on the CPU without normalisation, with any pooling but "l2", under the
     log-loss. With `autocast` the convolutions have that dtype, and so have large dense products.
     """
-    if not (type(module) is CNN and flat.vector.device.type == "cpu" and is_plain_log_loss(loss)):
+    if not (type(module) is CNN and flat.vector.device.type == "cpu" and is_log_loss(loss)):
         return None
     if not all(p.requires_grad for p in module.parameters()):
         return None
-    assert isinstance(loss, LogLoss)
     layers = _conv_layers(module, flat)
     dense = dense_layers(module.classifier, flat)
     if not layers or dense is None:
@@ -219,6 +218,7 @@ def make_conv_step(
         penalised=flat.penalised,
         penalised_grad=flat.penalised_grad,
         alpha=alpha,
+        label_smoothing=loss.label_smoothing,
         generator=generator,
         products=SharedThreadsProducts(autocast),
     )

@@ -42,6 +42,8 @@ class DenseStep:
         All weights (not biases) in one vector, and their gradients.
     alpha : float or Tensor of shape (...)
         Strength of the L2 penalty, one value or one a net.
+    label_smoothing : float or Tensor of shape (...), default=0.0
+        The share of the target spread over all classes, as in `LogLoss`.
     generator : torch.Generator or None
         Draws dropout masks.
     products : Products or None, default=None
@@ -49,6 +51,8 @@ class DenseStep:
     """
 
     name = "closed form"
+    # As in scikit-learn, no sample counts for more than the loss of a probability of eps.
+    bounds_losses = True
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class DenseStep:
         penalised: Tensor,
         penalised_grad: Tensor,
         alpha: float | Tensor,
+        label_smoothing: float | Tensor = 0.0,
         generator: torch.Generator | None = None,
         products: Products | None = None,
     ) -> None:
@@ -72,6 +77,13 @@ class DenseStep:
         stacked = layers[0].weight.ndim == 3
         self._products = products or make_products(penalised, stacked=stacked)
         self._programs: dict[int, DenseProgram] = {}
+        self.label_smoothing = label_smoothing
+        self._smooths = isinstance(label_smoothing, Tensor) or label_smoothing > 0
+        # Of softmax, the loss is kept by its logarithms where their mean is wanted too.
+        self._keeps_logs = self._smooths or not self.bounds_losses
+        self._share = label_smoothing  # of a class's target, for every number (..., K, B)
+        if isinstance(label_smoothing, Tensor):
+            self._share = label_smoothing[..., None, None]
         self._is_penalised = isinstance(alpha, Tensor) or alpha > 0
         self._batch_sizes: list[int] = []
         self._first_products: FirstProducts | None = None
@@ -179,14 +191,22 @@ class DenseStep:
         return (batch_loss * counts).sum(-1) / counts.sum(-1)
 
     def _gains(self, kept: Tensor) -> Tensor:
-        """Return minus the losses of the epoch's rows, of what was kept of them, in its shape.
-
-        As in scikit-learn, no sample counts for more than the loss of a probability of eps.
-        """
-        eps = torch.finfo(kept.dtype).eps
+        """Return minus the losses of the epoch's rows, of what was kept of them, in its shape."""
         if self.task == "multiclass":
-            return kept.clamp_(min=eps).log_()
-        return F.softplus(kept).clamp_(max=-math.log(eps)).neg_()
+            if self._keeps_logs:
+                return kept
+            return kept.clamp_(min=torch.finfo(kept.dtype).eps).log_()
+        gains = self._bounded_(F.softplus(kept).neg_())
+        if not self._smooths:
+            return gains
+        half = 0.5 * self._share
+        return gains.mul_(1.0 - half).add_(half * self._bounded_(F.softplus(-kept).neg_()))
+
+    def _bounded_(self, logs: Tensor) -> Tensor:
+        """Bound the logarithms of probabilities from below, where losses are to be bounded."""
+        return (
+            logs.clamp_(min=math.log(torch.finfo(logs.dtype).eps)) if self.bounds_losses else logs
+        )
 
     # -- a batch ---------------------------------------------------------------------------------
 
@@ -209,13 +229,30 @@ class DenseStep:
     def _output_gradient(self, z: Tensor, residual: Tensor, target: tuple[Tensor, ...]) -> None:
         """Fill the residual (..., K, B), probabilities minus target; keep what the loss needs."""
         hot, other = target
-        if self.task == "multiclass":
-            torch.softmax(z, -2, out=residual)
-            torch.gather(residual, -2, other, out=self._kept[self._i])
-        else:
-            torch.mul(z, other, out=self._kept[self._i])
+        kept = self._kept[self._i]
+        if self.task != "multiclass":
+            torch.mul(z, other, out=kept)
             torch.sigmoid(z, out=residual)
+        elif self._keeps_logs:
+            torch.log_softmax(z, -2, out=residual)
+            self._keep_logs(residual, other, kept)
+            residual.exp_()
+        else:
+            torch.softmax(z, -2, out=residual)
+            torch.gather(residual, -2, other, out=kept)
+        if self._smooths:
+            n_classes = residual.shape[-2] if self.task == "multiclass" else 2
+            hot = hot * (1.0 - self._share) + self._share / n_classes
         residual.sub_(hot)
+
+    def _keep_logs(self, logs: Tensor, index: Tensor, kept: Tensor) -> None:
+        """Keep minus the losses (..., 1, B), of the logarithms of probabilities (..., K, B)."""
+        if not self._smooths:
+            torch.gather(logs, -2, index, out=kept)
+            return
+        logs = self._bounded_(logs.clone())
+        torch.gather(logs, -2, index, out=kept)
+        kept.mul_(1.0 - self._share).add_(logs.mean(-2, keepdim=True).mul_(self._share))
 
 
 def _inverse(total: Tensor) -> Tensor:
@@ -239,14 +276,13 @@ def make_dense_step(
 ) -> DenseStep | None:
     """Return the closed-form step of a module that it covers, and None for any other.
 
-    Covered are the dense nets `MLP` without normalisation, under the plain log-loss, in one dtype.
+    Covered are the dense nets `MLP` without normalisation, under the log-loss, in one dtype.
     """
-    if not (type(module) is MLP and is_plain_log_loss(loss) and autocast is None):
+    if not (type(module) is MLP and is_log_loss(loss) and autocast is None):
         return None
     layers = dense_layers(module, flat)
     if layers is None:
         return None
-    assert isinstance(loss, LogLoss)
     return DenseStep(
         layers,
         get_activation(module.activation),
@@ -254,13 +290,14 @@ def make_dense_step(
         penalised=flat.penalised,
         penalised_grad=flat.penalised_grad,
         alpha=alpha,
+        label_smoothing=loss.label_smoothing,
         generator=generator,
     )
 
 
-def is_plain_log_loss(loss: Loss) -> bool:
-    """Whether a loss is the one whose gradient is probabilities minus target."""
-    return isinstance(loss, LogLoss) and not (loss.label_smoothing or loss.gamma)
+def is_log_loss(loss: Loss) -> TypeGuard[LogLoss]:
+    """Whether a loss is one whose gradient is probabilities minus target."""
+    return isinstance(loss, LogLoss) and not loss.gamma
 
 
 def has_closed_form(module: torch.nn.Module) -> TypeGuard[MLP]:

@@ -12,7 +12,7 @@ from sknets._engine._dense import DenseStep
 from sknets._engine._dense_program import DenseLayer
 from sknets._engine._flat import FlatParameters
 from sknets._engine._products import NumpyProducts, Operand
-from sknets._engine._stack_member import Member
+from sknets._engine._stack_member import Member, label_smoothing_of
 from sknets._nn import Activation
 
 
@@ -115,6 +115,7 @@ def make_stacked_dense_step(
         penalised=flat[:, :n_penalised],
         penalised_grad=grad[:, :n_penalised],
         alpha=flat.new_tensor([m.settings["alpha"] for m in members]),
+        label_smoothing=label_smoothing_of(members, flat),
     )
     step.members = members
     step.share_rows(groups)

@@ -43,9 +43,9 @@ class Member:
     schedule : Schedule
         Over a `Rate`.
     settings : dict
-        "alpha", "tol", "patience", "max_epochs", "early_stopping", and for "adam" "betas" and
-        "eps", for "sgd" "momentum" and "nesterov"; "dropout" is a tuple with a rate a hidden layer
-        of a dense net, else what `dropout_rates` gives.
+        "alpha", "label_smoothing", "tol", "patience", "max_epochs", "early_stopping", and for
+        "adam" "betas" and "eps", for "sgd" "momentum" and "nesterov"; "dropout" is a tuple with a
+        rate a hidden layer of a dense net, else what `dropout_rates` gives.
     state : list of Tensor
         Buffers and weights that are not trained, as `state_of` lists them; at the end, those that
         belong to `vector`.
@@ -109,3 +109,9 @@ def share_orders(members: Sequence[Member]) -> list[RowOrder]:
     for member in members:
         member.order = shared.setdefault(member.order.key(), member.order)
     return list(shared.values())
+
+
+def label_smoothing_of(members: Sequence[Member], like: Tensor) -> float | Tensor:
+    """Return the members' label smoothing (M,), of the dtype and device of `like`; 0.0 if none."""
+    shares = [m.settings["label_smoothing"] for m in members]
+    return like.new_tensor(shares) if any(shares) else 0.0

@@ -13,8 +13,8 @@ from torch.func import functional_call, vmap
 from sknets._core import SeededRandomOfEach, is_out_of_memory
 from sknets._engine._flat import FlatParameters
 from sknets._engine._stack import state_of
-from sknets._engine._stack_member import Member
-from sknets._nn import Loss, weighted_mean
+from sknets._engine._stack_member import Member, label_smoothing_of
+from sknets._nn import LogLoss, Task, weighted_mean
 
 
 def _has_rate(layer: Any) -> bool:
@@ -64,8 +64,8 @@ class StackedModuleStep:
         Not used.
     template : FlatParameters
         Of a module of their shape.
-    loss : Loss
-        One value a sample.
+    task : {"multiclass", "binary", "multilabel"}
+        Of the log-loss.
     """
 
     name = "autograd, stacked"
@@ -81,10 +81,9 @@ class StackedModuleStep:
         groups: Sequence[slice],
         *,
         template: FlatParameters,
-        loss: Loss,
+        task: Task,
     ) -> None:
         self.module = template.module
-        self.loss = loss
         self.members = members
         self.weights = flat.detach().requires_grad_()  # the same memory
         self.weights.grad = grad
@@ -101,6 +100,8 @@ class StackedModuleStep:
         n_penalised = len(template.penalised)
         self._penalised = flat[:, :n_penalised]
         self._penalised_grad = grad[:, :n_penalised]
+        self._task = task
+        self._smoothing = label_smoothing_of(members, flat)
         self._alpha = flat.new_tensor([m.settings["alpha"] for m in members])
         self._wide = torch.float32 if flat.device.type == "mps" else torch.float64
 
@@ -146,7 +147,9 @@ class StackedModuleStep:
         x, target = x[:, :n], target[:, :n]
         weight = None if weight is None else weight[:, :n]
         logits, state = self._forward(which, x)
-        objective = weighted_mean(self.loss(logits, target), weight)  # (m,)
+        smoothing = self._smoothing
+        loss = LogLoss(self._task, smoothing[which] if isinstance(smoothing, Tensor) else smoothing)
+        objective = weighted_mean(loss(logits, target), weight)  # (m,)
         objective.sum().backward()
         with torch.no_grad():
             total = x.new_full((len(x),), n) if weight is None else weight.sum(-1)

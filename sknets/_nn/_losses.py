@@ -40,8 +40,9 @@ class LogLoss:
     ----------
     task : {"multiclass", "binary", "multilabel"}
         What logits and target are.
-    label_smoothing : float, default=0.0
-        The share s of the target spread over all classes, in [0, 1).
+    label_smoothing : float or Tensor of shape (n_models,), default=0.0
+        The share s of the target spread over all classes, in [0, 1); a tensor has one a model, for
+        logits (n_models, n_samples, K).
     gamma : float, default=0.0
         How much less the samples count that are classified well; at least 0.
 
@@ -52,24 +53,28 @@ class LogLoss:
     """
 
     task: Task
-    label_smoothing: float = 0.0
+    label_smoothing: float | Tensor = 0.0
     gamma: float = 0.0
 
     def __post_init__(self) -> None:
         check_task(self.task)
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(
-                f"label_smoothing must be at least 0 and less than 1, got {self.label_smoothing!r}."
-            )
+        shares = self.label_smoothing
+        if not (isinstance(shares, Tensor) or 0.0 <= shares < 1.0):
+            raise ValueError(f"label_smoothing must be at least 0 and less than 1, got {shares!r}.")
         if not self.gamma >= 0.0:
             raise ValueError(f"gamma must be at least 0, got {self.gamma!r}.")
+
+    @property
+    def smooths(self) -> bool:
+        """Whether any of the target is spread."""
+        return isinstance(self.label_smoothing, Tensor) or self.label_smoothing > 0
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         logits = _full_precision(logits)
         if self.task == "multiclass":
             losses = self._focus(F.log_softmax(logits, dim=-1))  # (..., K): loss of each class
             loss = losses.gather(-1, target.unsqueeze(-1)).squeeze(-1)
-            return self._smooth(loss, losses.mean(-1)) if self.label_smoothing else loss
+            return self._smooth(loss, losses.mean(-1)) if self.smooths else loss
         if self.task == "binary":
             return self._one_logit(logits.squeeze(-1), target)
         return self._one_logit(logits, target).sum(-1)
@@ -78,12 +83,15 @@ class LogLoss:
         """Loss of a target 0 or 1 whose probability of 1 is sigmoid(logit)."""
         sign = torch.where(target > 0, 1.0, -1.0).to(logit.dtype)
         loss = self._focus(F.logsigmoid(sign * logit))
-        if not self.label_smoothing:
+        if not self.smooths:
             return loss
         return self._smooth(loss, (loss + self._focus(F.logsigmoid(-sign * logit))) / 2)
 
     def _smooth(self, loss: Tensor, mean: Tensor) -> Tensor:
-        return (1.0 - self.label_smoothing) * loss + self.label_smoothing * mean
+        share = self.label_smoothing
+        if isinstance(share, Tensor):
+            share = share.reshape(-1, *[1] * (loss.ndim - 1))
+        return (1.0 - share) * loss + share * mean
 
     def _focus(self, log_proba: Tensor) -> Tensor:
         """(1 - p)^gamma (-log p)."""

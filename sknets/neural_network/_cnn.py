@@ -145,6 +145,9 @@ class CNNClassifier(BaseNetwork):
     dropout : float or sequence of float, default=0.0
         Share of each dense hidden layer's outputs set to zero in training, in [0, 1); one value,
         or one a hidden layer. Not with "lbfgs".
+    label_smoothing : float, default=0.0
+        Share of each row's target that is spread over all classes (over yes and no for a label of
+        many), in [0, 1). Probabilities near 0 and 1 then do not pay.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class's rows, times ``sample_weight``; "balanced" is
         ``n_samples / (n_classes * n_rows_of_class)``.
@@ -210,6 +213,8 @@ class CNNClassifier(BaseNetwork):
     ----------
     LeCun, Y., Bottou, L., Bengio, Y. and Haffner, P., "Gradient-based learning applied to document
     recognition", Proceedings of the IEEE 86, 1998.
+
+    Szegedy, C. et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016.
 
     `sklearn.neural_network.MLPClassifier
     <https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html>`_
@@ -302,6 +307,7 @@ class CNNClassifier(BaseNetwork):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         dropout: Any = 0.0,
+        label_smoothing: float = 0.0,
         class_weight: Any = None,
         callbacks: Any = None,
         device: Any = "auto",
@@ -343,6 +349,7 @@ class CNNClassifier(BaseNetwork):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.dropout = dropout
+        self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.callbacks = callbacks
         self.device = device

@@ -85,6 +85,9 @@ class MLPClassifier(BaseNetwork):
         a hidden layer. Not with "lbfgs".
     normalization : {None, "batch", "layer"}, default=None
         Normalisation before each activation.
+    label_smoothing : float, default=0.0
+        Share of each row's target that is spread over all classes (over yes and no for a label of
+        many), in [0, 1). Probabilities near 0 and 1 then do not pay.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class's rows, times ``sample_weight``; "balanced" is
         ``n_samples / (n_classes * n_rows_of_class)``.
@@ -151,6 +154,8 @@ class MLPClassifier(BaseNetwork):
     ----------
     Kingma, D. P. and Ba, J., "Adam: A Method for Stochastic Optimization", ICLR 2015.
 
+    Szegedy, C. et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016.
+
     `scikit-learn's user guide
     <https://scikit-learn.org/stable/modules/neural_networks_supervised.html>`_
 
@@ -206,6 +211,7 @@ class MLPClassifier(BaseNetwork):
         max_fun: int = 15000,
         dropout: Any = 0.0,
         normalization: str | None = None,
+        label_smoothing: float = 0.0,
         class_weight: Any = None,
         callbacks: Any = None,
         device: Any = "auto",
@@ -237,6 +243,7 @@ class MLPClassifier(BaseNetwork):
         self.max_fun = max_fun
         self.dropout = dropout
         self.normalization = normalization
+        self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.callbacks = callbacks
         self.device = device

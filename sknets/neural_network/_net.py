@@ -77,6 +77,9 @@ class NetClassifier(BaseNetwork):
         Epochs without progress to bear.
     max_fun : int, default=15000
         Evaluations of the loss at most, for "lbfgs".
+    label_smoothing : float, default=0.0
+        Share of each row's target that is spread over all classes (over yes and no for a label of
+        many), in [0, 1). Probabilities near 0 and 1 then do not pay.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class's rows, times ``sample_weight``.
     callbacks : list or None, default=None
@@ -132,6 +135,8 @@ class NetClassifier(BaseNetwork):
 
     References
     ----------
+    Szegedy, C. et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016.
+
     `Training parameters
     <https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html>`_
 
@@ -175,6 +180,7 @@ class NetClassifier(BaseNetwork):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        label_smoothing: float = 0.0,
         class_weight: Any = None,
         callbacks: Any = None,
         device: Any = "auto",
@@ -203,6 +209,7 @@ class NetClassifier(BaseNetwork):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.callbacks = callbacks
         self.device = device

@@ -31,11 +31,21 @@ def make_batch(net, task="multiclass", n_rows=11, seed=0):
     return x, target if task == "multiclass" else target.bool()
 
 
-def run(make_step, net, batches, *, task="multiclass", weight=None, autocast=None, alpha=0.3):
+def run(
+    make_step,
+    net,
+    batches,
+    *,
+    task="multiclass",
+    weight=None,
+    autocast=None,
+    alpha=0.3,
+    smoothing=0.0,
+):
     """Loss of an epoch, and the gradient of its last batch."""
     flat = FlatParameters(net)
     generator = torch.Generator().manual_seed(3)
-    loss = LogLoss(task)
+    loss = LogLoss(task, smoothing)
     step = make_step(net, loss, flat, alpha=alpha, generator=generator, autocast=autocast)
     step.begin_epoch([len(x) for x, _ in batches])
     for x, target in batches:
@@ -43,13 +53,12 @@ def run(make_step, net, batches, *, task="multiclass", weight=None, autocast=Non
     return step.end_epoch(), flat.grad.clone()
 
 
-def check(net, task="multiclass", weight=None):
+def check(net, task="multiclass", weight=None, smoothing=0.0):
     # The second batch finds the memory of the first, the third is shorter.
     batches = [make_batch(net, task, n_rows, seed) for seed, n_rows in enumerate((11, 11, 7))]
-    expected_loss, expected = run(
-        AutogradStep, copy.deepcopy(net), batches, task=task, weight=weight
-    )
-    loss, gradient = run(make_conv_step, net, batches, task=task, weight=weight)
+    settings = {"task": task, "weight": weight, "smoothing": smoothing}
+    expected_loss, expected = run(AutogradStep, copy.deepcopy(net), batches, **settings)
+    loss, gradient = run(make_conv_step, net, batches, **settings)
     assert loss == pytest.approx(expected_loss, rel=1e-12)
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-13)
 
@@ -102,6 +111,7 @@ def test_gradient_of_each_task(task, weighted):
     if weighted:
         weight = torch.linspace(0.0, 2.0, 11, dtype=torch.float64)
     check(make_net(task=task), task, weight)
+    check(make_net(task=task), task, weight, smoothing=0.3)
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch):

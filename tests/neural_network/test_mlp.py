@@ -125,6 +125,8 @@ def test_fit_has_scikit_learns_arguments_first():
         ("hidden_layer_sizes", (2.5,)),
         ("dropout", 1.0),
         ("dropout", -0.1),
+        ("label_smoothing", 1.0),
+        ("label_smoothing", -0.1),
         ("dropout", (0.1, 0.2)),
         ("normalization", "group"),
         ("class_weight", "equal"),
@@ -474,6 +476,19 @@ def test_half_a_validation_set_is_an_error(split):
 
 
 # -- ours: class weights, dropout, normalisation, precision --------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_label_smoothing_keeps_probabilities_from_0_and_1(iris, solver):
+    X, y = iris
+    settings = {"solver": solver, "max_iter": 300, "learning_rate_init": 0.01}
+    plain = make(**settings).fit(X, y).predict_proba(X).max(1)
+    clf = make(label_smoothing=0.3, **settings).fit(X, y)
+    proba = clf.predict_proba(X)
+    assert clf.score(X, y) > 0.95
+    # What the target gives the right class: 0.7 and a third of 0.3.
+    assert np.median(proba.max(1)) == pytest.approx(0.8, abs=0.05)
+    assert np.median(plain) > 0.95
 
 
 def test_class_weights_multiply_sample_weights(iris):

@@ -142,6 +142,19 @@ def test_mlp_with_two_classes_and_one_logit(digits, solver):
     assert_equal_nets(clf, net, curve)
 
 
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_mlp_with_label_smoothing(digits, solver):
+    X, y = digits
+    net = nn.Sequential(nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10)).double()
+    rng = np.random.RandomState(SEED)
+    draw_(net, rng, 6.0)
+    loss_of = nn.CrossEntropyLoss(reduction="none", label_smoothing=0.2)
+    curve = torch_loop(net, X, y, solver, rng=rng, alpha=0.5, loss_of=loss_of)
+    clf = MLPClassifier(12, solver=solver, alpha=0.5, label_smoothing=0.2, **SETTINGS).fit(X, y)
+    assert clf.engine_ == "closed form"
+    assert_equal_nets(clf, net, curve)
+
+
 def test_mlp_in_float32(digits):
     X, y = digits[0].astype(np.float32), digits[1]
     net = nn.Sequential(nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))

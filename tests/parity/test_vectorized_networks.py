@@ -133,6 +133,16 @@ CASES = {
         {"class_weight": [None, "balanced", {0: 5.0, 1: 2.0}]},
         digits,
     ),
+    "cnn, label smoothing": (
+        cnn(),
+        {"label_smoothing": [0.0, 0.1, 0.3], "early_stopping": [True, False]},
+        digits,
+    ),
+    "net, label smoothing of labels": (
+        net(make_normalised),
+        {"label_smoothing": [0.0, 0.2]},
+        multilabel,
+    ),
     "cnn, multilabel": (cnn(), {"alpha": [1e-4, 1.0]}, multilabel),
     "cnn, signals": (
         cnn(input_shape=(1, 30), kernel_size=5, normalization="batch"),

@@ -73,6 +73,9 @@ CASES = {
     "class weights": (net(), {"class_weight": [None, "balanced", {0: 5.0, 1: 1.0}]}, breast_cancer),
     "seeds": (net(), {"random_state": [0, 1, 2]}, digits),
     "dropout": (net((12, 8)), {"dropout": [0.0, 0.2, (0.5, 0.0)]}, digits),
+    "label smoothing": (net(), {"label_smoothing": [0.0, 0.1, 0.3]}, digits),
+    "label smoothing, binary": (net(), {"label_smoothing": [0.0, 0.1]}, breast_cancer),
+    "label smoothing, multilabel": (net(), {"label_smoothing": [0.0, 0.1]}, multilabel),
     "unshuffled": (net(shuffle=False), {"alpha": [1e-4, 1.0]}, digits),
     "batches that do not fit": (net(batch_size=48), {"alpha": [1e-4, 1.0]}, digits),
     "several stacks": (
