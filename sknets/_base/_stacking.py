@@ -133,6 +133,10 @@ class Stacker:
         """
         raise NotImplementedError
 
+    def predict_all(self, estimators: Sequence[Any], X: Any) -> list[Any]:
+        """Return what ``predict`` of each of some fitted estimators gives for X."""
+        return [estimator.predict(X) for estimator in estimators]
+
 
 def stacker_of(estimator: Any) -> Stacker | None:
     """Return the stacker that an estimator's class names, or None."""

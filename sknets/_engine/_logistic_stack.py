@@ -98,6 +98,7 @@ class LogisticStack:
         self._fold_of = np.array([model.fold for model in models])
         self._norms = np.array([fold.largest_norm for fold in folds])
         self._is_weighted = any(model.share is not None for model in models)
+        self._shares: dict[int, tuple[Array, Array] | None] = {}
         self._last_shares: dict[int, tuple[bytes, Array | None]] = {}
 
     def loss_gradient(self, params: Array, models: Array) -> tuple[Array, Array]:
@@ -160,17 +161,36 @@ class LogisticStack:
         asked = models.tobytes()
         known, shares = self._last_shares.get(fold, (b"", None))
         if known != asked:  # the same models are asked about until one of them stops
-            shares = self._make_shares(fold, models)
+            shares = self._take_shares(fold, models)
             self._last_shares[fold] = asked, shares
         return shares
 
-    def _make_shares(self, fold: int, models: Array) -> Array | None:
-        given = [self.models[i].share for i in models]
-        if all(share is None for share in given):
+    def _take_shares(self, fold: int, models: Array) -> Array | None:
+        """Return the weights of some models, of those of all models of the fold."""
+        if fold not in self._shares:
+            self._shares[fold] = self._shares_of_all(fold)
+        known = self._shares[fold]
+        if known is None:
             return None
-        n = self.folds[fold].n
-        even = np.full(n, 1 / n, self.dtype)
-        return np.stack([even if share is None else share for share in given])
+        shares, places = known
+        return shares.take(places[models], axis=0)
+
+    def _shares_of_all(self, fold: int) -> tuple[Array, Array] | None:
+        """Return the different weights of the rows of a fold, and each model's place in them."""
+        even = np.full(self.folds[fold].n, 1 / self.folds[fold].n, self.dtype)
+        distinct: list[Array] = []
+        place_of: dict[int, int] = {}
+        places = np.zeros(len(self.models), np.intp)
+        for number in np.flatnonzero(self._fold_of == fold).tolist():
+            given = self.models[number].share
+            share = even if given is None else given
+            if id(share) not in place_of:
+                place_of[id(share)] = len(distinct)
+                distinct.append(share)
+            places[number] = place_of[id(share)]
+        if all(share is even for share in distinct):
+            return None
+        return np.stack(distinct), places
 
     def _in_fold(
         self, number: int, params: Array, models: Array, *, shifted: bool

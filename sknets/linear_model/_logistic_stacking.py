@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sknets._base import CannotStack, StackedFit, Stacker
+from sknets._base import CannotStack, StackedFit
 from sknets._core import limit_threads, numpy_dtype
 from sknets._data import check_sample_weight, combine_weights
 from sknets._engine import (
@@ -21,6 +21,7 @@ from sknets._engine import (
     StackedModel,
     run_stack,
 )
+from sknets.linear_model._linear_stacker import LinearStacker
 from sknets.linear_model._logistic_fit import (
     balanced_weights,
     fill_history,
@@ -32,7 +33,7 @@ from sknets.linear_model._logistic_fit import (
 _FEW_LOGITS = 2**16
 
 
-class LogisticStacker(Stacker):
+class LogisticStacker(LinearStacker):
     """Stacks logistic regressions that take the same solver's steps."""
 
     def why_not(self, estimator: Any) -> str | None:

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
-from sknets._base import CannotStack, StackedFit, Stacker, TrainingData
+from sknets._base import CannotStack, StackedFit, TrainingData
 from sknets._core import make_random_state
 from sknets._data import SparseRows, SubsetRows
 from sknets._engine._perceptron_stack import PerceptronStack
 from sknets._engine._perceptron_task import PerceptronResult, PerceptronSettings
+from sknets.linear_model._linear_stacker import LinearStacker
 from sknets.linear_model._perceptron_fit import make_settings, split_rows
 
 
-class PerceptronStacker(Stacker):
+class PerceptronStacker(LinearStacker):
     """Stacks perceptrons of one fold, seed and penalty: they share scores and inner products."""
 
     def why_not(self, estimator: Any) -> str | None:

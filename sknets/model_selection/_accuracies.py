@@ -16,6 +16,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 
+from sknets._base import stacker_of
 from sknets._core._sklearn import safe_indexing
 from sknets.model_selection._last_step import last_step
 from sknets.model_selection._plan import Plan
@@ -70,17 +71,29 @@ def accuracies(
         if with_train:
             sides["train_scores"] = train
         rows = {side: _rows_of(plan, index, sample_weight) for side, index in sides.items()}
+        estimators = [plan.fits[number, fold].estimator for number in numbers]
         for number in numbers:
-            estimator = plan.fits[number, fold].estimator
-            note: dict[str, Any] = {"fit_error": None}
-            note["fit_time"] = 0.0  # known to the plan, which the search takes it from
-            note["n_test_samples"] = len(rows["test_scores"][1])
-            for side, (X, y, weight) in rows.items():
-                started = perf_counter()
-                note[side] = accuracy(estimator.predict(X), y, weight)
-                note.setdefault("score_time", perf_counter() - started)
-            notes[number, fold] = note
+            # The time of the fit is known to the plan, which the search takes it from.
+            notes[number, fold] = {"fit_error": None, "fit_time": 0.0}
+            notes[number, fold]["n_test_samples"] = len(rows["test_scores"][1])
+        for side, (X, y, weight) in rows.items():
+            started = perf_counter()
+            labels = _predict_all(estimators, X)
+            scores = [accuracy(predicted, y, weight) for predicted in labels]
+            seconds = (perf_counter() - started) / len(numbers)
+            for number, score in zip(numbers, scores, strict=True):
+                notes[number, fold][side] = score
+                notes[number, fold].setdefault("score_time", seconds)
     return [notes[number, fold] for number in numbers for fold in range(len(plan.splits))]
+
+
+def _predict_all(estimators: list[Any], X: Any) -> list[Any]:
+    """Return what each estimator predicts, by one product for all where their class knows how."""
+    first = type(estimators[0])
+    stacker = stacker_of(estimators[0])
+    if stacker is None or any(type(estimator) is not first for estimator in estimators):
+        return [estimator.predict(X) for estimator in estimators]
+    return stacker.predict_all(estimators, X)
 
 
 def _rows_of(plan: Plan, index: np.ndarray, sample_weight: Any) -> tuple[Any, Any, Any]:

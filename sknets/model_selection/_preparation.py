@@ -41,9 +41,9 @@ def prepare_stacks(
     for key in keys:
         estimator = plan.fits[key].estimator
         last = last_step(estimator)
-        setting = joblib.hash(
-            estimator[:-1].get_params() if isinstance(estimator, Pipeline) else None
-        )
+        setting = None
+        if isinstance(estimator, Pipeline):
+            setting = joblib.hash(estimator[:-1].get_params())
         place = (str(last.device), last.precision)
         groups.setdefault((type(last), setting, *place), []).append(key)
     return [left for group in groups.values() for left in _Group(plan, group, device).prepare()]
