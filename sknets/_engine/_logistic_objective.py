@@ -165,9 +165,11 @@ class LogisticObjective:
                 loss, grad = self._few_rows(params)
         else:
             weights, bias = self._split(params)
-            value, grad_weights, *rest = self.blocks.walk(
-                lambda blocks: self._sum_over(blocks, weights, bias)
-            )
+            sums = self.blocks.walk(lambda blocks: self._sum_over(blocks, weights, bias))
+            if self._weight.ndim == 0:
+                for total in sums:
+                    total *= self._weight
+            value, grad_weights, *rest = sums
             loss, grad = self._on_host(value, grad_weights, rest[0] if rest else None)
         if self.l2:
             coef = params * self._penalised
@@ -179,7 +181,10 @@ class LogisticObjective:
         return loss, grad
 
     def _sum_over(self, blocks: Blocks, weights: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
-        """Return the loss (1,) of some rows and its gradients by weights and, if any, bias."""
+        """Return the loss (1,) of some rows and its gradients by weights and, if any, bias.
+
+        Of rows that weigh alike, all are still to be multiplied by their weight.
+        """
         value = torch.zeros(1, dtype=self._sum_dtype, device=self.blocks.device)
         grad_weights = torch.zeros_like(weights)
         grad_bias = None if bias is None else torch.zeros_like(bias)
@@ -188,9 +193,10 @@ class LogisticObjective:
             if bias is not None:
                 logits += bias
             losses, residual = logistic_loss_residual(logits, self._target[rows])
-            share = self._weight if self._weight.ndim == 0 else self._weight[rows]
-            losses *= share
-            residual *= share
+            if self._weight.ndim:
+                share = self._weight[rows]
+                losses *= share
+                residual *= share
             value += losses.sum(dtype=self._sum_dtype)
             block.backward_(residual, grad_weights)
             if grad_bias is not None:

@@ -25,6 +25,14 @@ SMALL_PRODUCT = 1e6
 # And up to which several such products take less time than one.
 _CUT_PRODUCT = 3e6
 
+# With a factor that is transposed in memory it does so up to so many numbers of the product, and
+# from so many terms of each.
+_TRANSPOSED_NUMBERS = 1200
+_TRANSPOSED_TERMS = 32
+
+# Rows of a part below which the parts are too many.
+_FEWEST_ROWS = 16
+
 Operand = Any  # an ndarray or a tensor, as the products want it
 
 
@@ -182,6 +190,23 @@ def _n_parts(work: int, length: int) -> int:
         return 1
     least = math.ceil(work / SMALL_PRODUCT)
     return next((n for n in range(least, least + 3) if length % n == 0), 1)
+
+
+def times_rows(weights: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    """Write weights (K, F) times rows (b, F), transposed, to `out` (K, b); by NumPy's BLAS."""
+    (n_outputs, n_features), n_rows = weights.shape, len(rows)
+    size = min(_TRANSPOSED_NUMBERS // n_outputs, int(SMALL_PRODUCT / (n_outputs * n_features)))
+    if n_features < _TRANSPOSED_TERMS or size < _FEWEST_ROWS:
+        np.matmul(weights, rows.T, out=out)
+        return
+    rest = n_rows % size
+    whole = n_rows - rest
+    if whole:
+        parts = rows[:whole].reshape(-1, size, n_features).transpose(0, 2, 1)
+        into = out[:, :whole].reshape(n_outputs, -1, size).transpose(1, 0, 2)
+        np.matmul(weights, parts, out=into)
+    if rest:
+        np.matmul(weights, rows[whole:].T, out=out[:, whole:])
 
 
 # Multiply-adds from which oneDNN's product is faster than NumPy's on one thread.

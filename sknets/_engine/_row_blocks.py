@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sknets._core import limit_threads, numpy_dtype
 from sknets._data import Rows
-from sknets._engine._products import SMALL_PRODUCT
+from sknets._engine._products import SMALL_PRODUCT, times_rows
 
 _CACHE_BYTES = 2 << 20
 _DEVICE_BYTES = 1 << 30
@@ -70,8 +70,7 @@ class ArrayBlock:
         if len(w) == 1:
             return torch.from_numpy(np.dot(rows, w[0])[None])
         logits = np.empty((len(w), len(rows)), w.dtype)
-        for part in self._parts(len(w)):
-            logits[:, part] = np.dot(w, rows[part].T)
+        times_rows(w, rows, logits)
         return torch.from_numpy(logits)
 
     def backward_(self, residual: Tensor, total: Tensor) -> None:

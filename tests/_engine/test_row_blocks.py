@@ -101,12 +101,22 @@ def test_threads_walk_every_row_once(X, n_threads):
     np.testing.assert_allclose(total, X.sum(0), rtol=1e-12)
 
 
-def test_a_large_product_is_cut_into_small_ones():
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n_rows", "n_features", "n_outputs"),
+    [(700, 900, 5), (1000, 40, 10), (7, 40, 10), (240, 32, 10), (500, 31, 3), (300, 50, 100)],
+)
+def test_products_in_parts(n_rows, n_features, n_outputs, dtype, layout):
+    """With a part left over and without, and of sizes that are not cut."""
     rng = np.random.RandomState(0)
-    X, weights = rng.standard_normal((700, 900)), rng.standard_normal((5, 900))
-    block = ArrayBlock(torch.from_numpy(X))
-    logits = block.forward(torch.from_numpy(weights))
-    np.testing.assert_allclose(logits, weights @ X.T, rtol=1e-10, atol=1e-10)
-    total = torch.zeros(5, 900, dtype=torch.float64)
+    X = layout(rng.standard_normal((n_rows, n_features)))
+    weights = rng.standard_normal((n_outputs, n_features))
+    block = ArrayBlock(torch.from_numpy(X.astype(dtype)))
+    logits = block.forward(torch.from_numpy(weights.astype(dtype)))
+    tolerance = {"rtol": 1e-10, "atol": 1e-8} if dtype is np.float64 else {"atol": 1e-3}
+    np.testing.assert_allclose(logits, weights @ X.T, **tolerance)
+    total = torch.zeros((n_outputs, n_features), dtype=logits.dtype)
     block.backward_(logits, total)
-    np.testing.assert_allclose(total, logits.numpy() @ X, rtol=1e-10, atol=1e-8)
+    tolerance["atol"] *= 100
+    np.testing.assert_allclose(total, (weights @ X.T) @ X, **tolerance)
