@@ -147,8 +147,7 @@ class BiasGradient:
         return x
 
     def backward(self, grad: Tensor) -> Tensor:
-        out = self._layer.bias_grad
-        out.add_(grad.sum((0, 2, 3), dtype=out.dtype))
+        self._layer.bias_grad.add_(grad.sum((0, 2, 3)))
         return grad
 
 
@@ -198,6 +197,8 @@ class MaxPool:
 
     def backward(self, grad: Tensor) -> Tensor:
         by_x, window = self._scratch[self._shape], self._window
+        if grad.itemsize < 4:  # windows do not overlap: nothing is to be added, which is slow here
+            return aten.max_unpool2d.out(grad, self._where, self._shape[2:], out=by_x)
         return aten.max_pool2d_with_indices_backward.grad_input(
             *(grad, by_x, window, window, (0, 0), (1, 1), False, self._where), grad_input=by_x
         )

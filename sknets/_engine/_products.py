@@ -156,11 +156,19 @@ class NumpyProducts:
         return lambda x: product(x.reshape(*x.shape[:-1], n, size).transpose(axes), factor)
 
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
-        # Two transposed factors are BLAS's slow case, so that a copy of the small one pays.
+        add_bias = partial(np.add, out.numpy(), bias.unsqueeze(-1).numpy(), out=out.numpy())
+        if out.shape[-2] * out.shape[-1] <= _TRANSPOSED_NUMBERS:
+            factor, times_rows = weight.numpy(), partial(self.multiply, out=out.numpy())
+
+            def few_logits(x_t: np.ndarray) -> None:
+                times_rows(factor, x_t)
+                add_bias()
+
+            return few_logits
+        # Two transposed factors are then faster than one, so that a copy of the small one pays.
         weight_t = weight.mT.numpy()
         copy = np.empty_like(weight_t, order="C")
         product = partial(self.multiply, copy.swapaxes(-1, -2), out=out.numpy())
-        add_bias = partial(np.add, out.numpy(), bias.unsqueeze(-1).numpy(), out=out.numpy())
 
         def logits(x_t: np.ndarray) -> None:
             np.copyto(copy, weight_t)
