@@ -321,5 +321,18 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
 
 
 def _first_parameter(module: nn.Module) -> nn.Parameter:
-    """Return the first of a module's parameters, without a look at their names."""
-    return next(p for part in module.modules() for p in part._parameters.values() if p is not None)
+    """Return the first of a module's parameters, without a walk through all of its layers."""
+    parameter = _own_or_below(module)
+    assert parameter is not None  # a net without weights is not fitted
+    return parameter
+
+
+def _own_or_below(module: nn.Module) -> nn.Parameter | None:
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            return parameter
+    for part in module._modules.values():
+        parameter = None if part is None else _own_or_below(part)
+        if parameter is not None:
+            return parameter
+    return None

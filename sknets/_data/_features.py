@@ -14,6 +14,9 @@ from sknets._data._namespace import as_numpy
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
+# For which to silence NumPy takes longer than to sum.
+_FEW_NUMBERS = 2**12
+
 
 def check_features(estimator: Any, X: Any, *, reset: bool) -> Any:
     """Return X as a 2-D ndarray, CSR matrix or tensor of real, finite numbers.
@@ -59,6 +62,8 @@ def _is_plain(X: Any) -> bool:
         return False
     if config["assume_finite"]:
         return True
+    if X.size <= _FEW_NUMBERS:
+        return math.isfinite(np.vdot(X, X))
     with np.errstate(over="ignore", invalid="ignore"):
         return math.isfinite(X.sum())  # else somebody has to look at every number
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sknets._core import limit_threads
 from sknets._data import Rows
+from sknets._engine._products import rows_times
 from sknets._nn import MLP, Activation, get_activation
 
 _DTYPES = (torch.float32, torch.float64)
@@ -75,7 +76,7 @@ class DenseForward:
         for i, (weight_t, bias) in enumerate(self._layers):
             if i > 0 and self._activation is not None:
                 self._activation.forward(x, out=x)
-            x = torch.from_numpy(np.matmul(x.numpy(), weight_t)).add_(bias)
+            x = torch.from_numpy(rows_times(x.numpy(), weight_t)).add_(bias)
         return x
 
     def in_blocks(self, rows: Rows) -> Iterator[tuple[int, int, Tensor]]:

@@ -200,6 +200,21 @@ def _n_parts(work: int, length: int) -> int:
     return next((n for n in range(least, least + 3) if length % n == 0), 1)
 
 
+def rows_times(rows: np.ndarray, weight_t: np.ndarray) -> np.ndarray:
+    """Return rows (b, F) times weights (F, H); by NumPy's BLAS, in parts of the rows."""
+    n_rows, (n_features, width) = len(rows), weight_t.shape
+    size = int(SMALL_PRODUCT / (n_features * width))
+    if not _FEWEST_ROWS <= size < n_rows:
+        return np.matmul(rows, weight_t)
+    out = np.empty((n_rows, width), rows.dtype)
+    whole = n_rows - n_rows % size
+    parts = rows[:whole].reshape(-1, size, n_features)
+    np.matmul(parts, weight_t, out=out[:whole].reshape(-1, size, width))
+    if whole < n_rows:
+        np.matmul(rows[whole:], weight_t, out=out[whole:])
+    return out
+
+
 def times_rows(weights: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
     """Write weights (K, F) times rows (b, F), transposed, to `out` (K, b); by NumPy's BLAS."""
     (n_outputs, n_features), n_rows = weights.shape, len(rows)

@@ -20,7 +20,7 @@ def logits_of(module, X):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("hidden", [(), (30,), (30, 20)])
+@pytest.mark.parametrize("hidden", [(), (30,), (30, 20), (150, 90)])  # the last in parts
 def test_logits_are_the_modules(activation, hidden, dtype):
     torch.manual_seed(0)
     module = MLP(5, hidden, 4, activation=activation, dropout=0.5).to(dtype).eval()
