@@ -204,9 +204,9 @@ class DenseStep:
 
     def _bounded_(self, logs: Tensor) -> Tensor:
         """Bound the logarithms of probabilities from below, where losses are to be bounded."""
-        return (
-            logs.clamp_(min=math.log(torch.finfo(logs.dtype).eps)) if self.bounds_losses else logs
-        )
+        if not self.bounds_losses:
+            return logs
+        return logs.clamp_(min=math.log(torch.finfo(logs.dtype).eps))
 
     # -- a batch ---------------------------------------------------------------------------------
 
