@@ -95,9 +95,9 @@ class NetworkStacker(Stacker):
             return 1
         n_weights = sum(p.numel() for p in module.parameters())
         per_row = 2 * data.rows.n_features + 3 * inside
-        # Weights, gradients, two moments, a copy; rows of a batch, activations, their gradients.
+        # Weights, gradients, moments, a change, a copy; of a batch rows, activations, gradients.
         size = min(_batch_size(estimator), len(fit.rows))
-        return (5 * n_weights + size * per_row) * data.rows.dtype.itemsize
+        return (6 * n_weights + size * per_row) * data.rows.dtype.itemsize
 
     def useful_size(self, fit: StackedFit, n_bytes: int, n_threads: int) -> int | None:
         """Return how many fits make the fastest stack; None where more are always better."""

@@ -148,7 +148,7 @@ class Stack:
 
     def _kernel_key(self, member: Member) -> tuple:
         s = member.settings
-        return (member.schedule.rate, *s["betas"], s["eps"]) if self.solver == "adam" else ()
+        return (*s["betas"], s["eps"]) if self.solver == "adam" else ()
 
     def _build(
         self,
@@ -161,6 +161,7 @@ class Stack:
         if not active:
             return
         self.flat, self.grad = flat, torch.zeros_like(flat)
+        self._change = torch.empty_like(flat)  # its memory is touched where it is needed
         self.moments = moments or tuple(
             torch.zeros_like(flat) for _ in range(2 if self.solver == "adam" else 1)
         )
@@ -270,22 +271,11 @@ class Stack:
     def _update(self) -> None:
         self._n_steps += 1
         if self.solver == "adam":
-            first, second = self.moments
             start = 0
             for key, group in groupby(self.active, self._kernel_key):
-                rate, *betas, eps = key
-                here = slice(start, start + len(list(group)))
-                start = here.stop
-                adam_(
-                    self.flat[here],
-                    self.grad[here],
-                    first[here],
-                    second[here],
-                    step=self._n_steps,
-                    lr=rate,
-                    betas=(betas[0], betas[1]),
-                    eps=eps,
-                )
+                rates = [m.schedule.rate for m in group]
+                self._adam_(slice(start, start + len(rates)), rates, key)
+                start += len(rates)
             return
         (velocity,) = self.moments
         column = self.flat.new_tensor
@@ -296,6 +286,24 @@ class Stack:
             self.flat.addcmul_(velocity, momentum).addcmul_(self.grad, rate, value=-1.0)
         else:
             self.flat.add_(velocity)
+
+    def _adam_(self, here: slice, rates: list[float], key: tuple) -> None:
+        """Take a step of Adam for neighbours whose settings differ in the learning rate alone.
+
+        The step is proportional to the rate: where rates differ, one kernel gives those of rate 1.
+        """
+        flat, grad, (first, second) = self.flat[here], self.grad[here], self.moments
+        one_rate = all(rate == rates[0] for rate in rates)
+        weight = flat if one_rate else self._change[here].zero_()
+        adam_(
+            *(weight, grad, first[here], second[here]),
+            step=self._n_steps,
+            lr=rates[0] if one_rate else 1.0,
+            betas=(key[0], key[1]),
+            eps=key[2],
+        )
+        if not one_rate:
+            flat.addcmul_(weight, flat.new_tensor(rates)[:, None])
 
     # -- the end of an epoch ---------------------------------------------------------------------
 
