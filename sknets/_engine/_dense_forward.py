@@ -14,10 +14,8 @@ from torch import Tensor, nn
 
 from sknets._core import limit_threads
 from sknets._data import Rows
-from sknets._engine._products import rows_times
+from sknets._engine._products import in_numpy, rows_times
 from sknets._nn import MLP, Activation, get_activation
-
-_DTYPES = (torch.float32, torch.float64)
 
 # Bytes of a block inside the widest layer: two of them stay in a core's cache.
 _BLOCK_BYTES = 2**18
@@ -42,11 +40,6 @@ def dense_forward(module: nn.Module, dtype: torch.dtype) -> DenseForward | None:
 
 def _fits(layer: nn.Linear, dtype: torch.dtype) -> bool:
     return layer.bias is not None and layer.weight.dtype == dtype and in_numpy(layer.weight)
-
-
-def in_numpy(weight: Tensor) -> bool:
-    """Whether NumPy can multiply by the weights of a layer."""
-    return weight.device.type == "cpu" and weight.dtype in _DTYPES
 
 
 class DenseForward:

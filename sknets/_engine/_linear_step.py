@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sknets._engine._logistic_objective import encode_target, logistic_loss_residual
+from sknets._engine._logistic_loss import encode_target, logistic_loss_residual
 
 
 class LinearStep:

@@ -8,11 +8,16 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-# With more numbers than this in the logits, kernels that vectorise better are worth their calls.
-_FEW = 20_000
+from sknets._engine._logistic_loss import (
+    binary_loss_residual,
+    multinomial_loss_residual,
+    places_of_classes,
+)
 
-# An X of at most so many numbers stays in a core's cache: twice as many logits are few then.
-_SMALL = 2**18
+# Multiply-adds of a product up to which its rows are few: BLAS packs the factors of larger ones. With
+# one output X is read faster than it can be copied, unless it stays in a core's cache.
+_FEW = 1.2e6
+_FEW_OF_ONE_OUTPUT = 2**18
 
 
 class FewRows:
@@ -37,37 +42,24 @@ class FewRows:
         self._X[:, :n_features] = X.numpy()
         self._X[:, n_features:] = 1.0
         self._X_t = np.ascontiguousarray(self._X.T)
-        self._target = target.numpy()
         self._share = share.numpy()
-        self._samples = np.arange(n)
+        self._own = target.numpy()
+        if shape[0] > 1:
+            self._own = places_of_classes(self._own, n)
 
     def __call__(self, params: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the mean loss and its gradient (K * D,) at flat `params`."""
         weights = params.reshape(self._shape).astype(self._X.dtype, copy=False)
         logits = np.dot(weights, self._X_t)  # (K, n)
-        of_classes = self._binary if len(logits) == 1 else self._multinomial
-        losses, residual = of_classes(logits)
+        of_classes = binary_loss_residual if len(logits) == 1 else multinomial_loss_residual
+        losses, residual = of_classes(logits, self._own)
         residual *= self._share
         is_even = self._share.ndim == 0
         loss = losses.sum() * self._share if is_even else np.dot(losses, self._share)
         return float(loss), np.dot(residual, self._X).astype(np.float64, copy=False).ravel()
 
-    def _binary(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        against = logits * -self._target
-        losses = np.logaddexp(0.0, against)
-        residual = np.exp(against - losses)  # the probability of the other class
-        return losses[0], residual * -self._target
-
-    def _multinomial(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits -= logits.max(axis=0)
-        own = logits[self._target, self._samples]
-        proba = np.exp(logits, out=logits)
-        sums = proba.sum(axis=0)
-        proba /= sums
-        proba[self._target, self._samples] -= 1.0
-        return np.log(sums) - own, proba
-
 
 def are_few(n: int, n_features: int, n_outputs: int) -> bool:
     """Whether `n` rows with so many features and outputs are worth a call a formula."""
-    return n * n_outputs <= (2 * _FEW if n * n_features <= _SMALL else _FEW)
+    most = _FEW_OF_ONE_OUTPUT if n_outputs == 1 else _FEW
+    return n * n_features * n_outputs <= most

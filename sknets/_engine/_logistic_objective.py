@@ -25,40 +25,11 @@ import torch
 from torch import Tensor
 
 from sknets._engine._logistic_few_rows import FewRows, are_few
+from sknets._engine._logistic_loss import encode_target, logistic_loss_residual
 from sknets._engine._row_blocks import Blocks, RowBlocks
 
 Vector = np.ndarray
 """A flat float64 parameter vector (K * D,)."""
-
-
-def encode_target(target: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn classes 0 and 1 into signs -1 and 1."""
-    return target.to(dtype, copy=True).mul_(2).sub_(1)
-
-
-def logistic_loss_residual(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the losses (b,) and their derivative by the logits (K, b); overwrites `logits`.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (K, b)
-        With K = 1, the log-odds of class 1.
-    target : Tensor of shape (b,)
-        Signs -1 and 1 in the dtype of `logits` with K = 1, class numbers (int64) otherwise.
-    """
-    if logits.shape[0] == 1:
-        margin = logits.mul_(target)
-        # From 37 on, log(1 + exp(x)) equals x in float64; softplus has a threshold of 20.
-        losses = torch.nn.functional.softplus(-margin, threshold=37)
-        return losses[0], margin.neg_().sigmoid_().mul_(-target)
-    index = target.unsqueeze(0)
-    logits -= logits.amax(dim=0)
-    own = logits.gather(0, index)[0]
-    proba = logits.exp_()
-    sums = proba.sum(dim=0)
-    losses = sums.log().sub_(own)
-    proba /= sums
-    return losses, proba.scatter_add_(0, index, proba.new_full((1, 1), -1.0).expand_as(index))
 
 
 class LogisticObjective:

@@ -218,8 +218,12 @@ def rows_times(rows: np.ndarray, weight_t: np.ndarray) -> np.ndarray:
 def times_rows(weights: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
     """Write weights (K, F) times rows (b, F), transposed, to `out` (K, b); by NumPy's BLAS."""
     (n_outputs, n_features), n_rows = weights.shape, len(rows)
-    size = min(_TRANSPOSED_NUMBERS // n_outputs, int(SMALL_PRODUCT / (n_outputs * n_features)))
-    if n_features < _TRANSPOSED_TERMS or size < _FEWEST_ROWS:
+    size = int(SMALL_PRODUCT / (n_outputs * n_features))
+    if n_features < _TRANSPOSED_TERMS:
+        weights = np.ascontiguousarray(weights.T).T  # not packed either if both are transposed
+    else:
+        size = min(size, _TRANSPOSED_NUMBERS // n_outputs)
+    if size < _FEWEST_ROWS:
         np.matmul(weights, rows.T, out=out)
         return
     rest = n_rows % size
@@ -288,7 +292,11 @@ def _onednn_product() -> TensorProduct | None:
     return lambda a, b: linear(a, b.T, None, "none", [], "")
 
 
+def in_numpy(tensor: Tensor) -> bool:
+    """Whether NumPy computes with the memory of a tensor: on the CPU, in its own dtypes."""
+    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+
+
 def make_products(like: Tensor, *, stacked: bool) -> Products:
     """Return the products for tensors of the dtype and device of `like`."""
-    in_numpy = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
-    return NumpyProducts(stacked=stacked) if in_numpy else TorchProducts(stacked=stacked)
+    return NumpyProducts(stacked=stacked) if in_numpy(like) else TorchProducts(stacked=stacked)

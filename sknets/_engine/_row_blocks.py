@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,12 @@ from sknets._engine._products import SMALL_PRODUCT, times_rows
 
 _CACHE_BYTES = 2 << 20
 _DEVICE_BYTES = 1 << 30
+
+# Rows of a block at least.
+_FEWEST_ROWS = 64
+
+# Blocks of a thread at least: with fewer, threads wait for each other longer than they gain.
+_BLOCKS_OF_A_THREAD = 3
 
 
 class RowBlock(Protocol):
@@ -152,7 +158,7 @@ class RowBlocks:
     dense_rows : callable ``(start, stop) -> Tensor`` or None
         Gives the rows of a range as a dense tensor (b, F); None asks a block for it.
     n_threads : int, default=1
-        Threads that walk the blocks, each its share of them in one go.
+        Threads at most that walk the blocks, each its share of them in one go; one for few blocks.
 
     Attributes
     ----------
@@ -179,11 +185,12 @@ class RowBlocks:
         self._make_block = make_block
         self._block_rows = block_rows or self.rows_within(n_features)
         self._dense_rows = dense_rows
+        n_parts = max(1, min(n_threads, n // (_BLOCKS_OF_A_THREAD * self._block_rows)))
         n_blocks = -(-n // self._block_rows)
-        self._n_parts = min(n_threads, n_blocks)
-        self._pool = ThreadPoolExecutor(self._n_parts) if self._n_parts > 1 else None
+        self._share = -(-n_blocks // n_parts) * self._block_rows  # rows that a thread walks
+        self._pool = ThreadPoolExecutor(n_parts - 1) if n_parts > 1 else None
 
-        block = make_block(0, n) if n_blocks == 1 else None
+        block = make_block(0, n) if n <= self._block_rows else None
         self.whole = block.dense() if isinstance(block, ArrayBlock) else None
 
     def __iter__(self) -> Iterator[tuple[slice, RowBlock]]:
@@ -204,18 +211,21 @@ class RowBlocks:
         if self._pool is None:
             with np.errstate(over="ignore", invalid="ignore"):
                 return work(iter(self))
-        share = -(-self.n // (self._n_parts * self._block_rows)) * self._block_rows
-        bounds = range(0, self.n, share)
 
         def run(start: int) -> tuple[Tensor, ...]:
             with limit_threads(1), np.errstate(over="ignore", invalid="ignore"):
-                return work(self._between(start, min(start + share, self.n)))
+                return work(self._between(start, min(start + self._share, self.n)))
 
-        first, *others = self._pool.map(run, bounds)
+        starts = range(self._share, self.n, self._share)
+        others = [self._pool.submit(run, start) for start in starts]
+        try:
+            sums = run(0)
+        finally:
+            wait(others)  # they read X
         for other in others:
-            for total, part in zip(first, other, strict=True):
+            for total, part in zip(sums, other.result(), strict=True):
                 total += part
-        return first
+        return sums
 
     def dense_blocks(self, width: int) -> Iterator[tuple[slice, Tensor]]:
         """Walk X in dense blocks of so many rows that (b, width) numbers fit the budget."""
@@ -228,9 +238,10 @@ class RowBlocks:
                 yield slice(start, stop), self._make_block(start, stop).dense()
 
     def rows_within(self, width: int) -> int:
-        """Return how many rows of ``width`` numbers make one block, at least 64."""
+        """Return how many rows of ``width`` numbers make one block: a multiple of 64."""
         budget = _CACHE_BYTES if self.device.type == "cpu" else _DEVICE_BYTES
-        return max(64, budget // max(1, width * self.dtype.itemsize))
+        n_rows = budget // max(1, width * self.dtype.itemsize)
+        return max(_FEWEST_ROWS, n_rows - n_rows % _FEWEST_ROWS)
 
 
 def blocks_of_tensor(X: Tensor, *, block_rows: int | None = None) -> RowBlocks:
@@ -284,7 +295,7 @@ def blocks_of_rows(rows: Rows, *, n_threads: int = 1) -> RowBlocks:
         rows.n_features,
         rows.dtype,
         rows.device,
-        lambda start, stop: _dense_block(rows.slice(start, stop)),
+        lambda start, stop: _dense_block(rows.slice(start, stop, aligned=False)),
         n_threads=n_threads if rows.device.type == "cpu" else 1,
     )
 

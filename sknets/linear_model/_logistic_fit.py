@@ -31,9 +31,6 @@ from sknets._engine import (
 )
 from sknets._nn import SGD, Adam, make_schedule
 
-# Multiply-adds of a pass over X below which a second thread costs more than it brings.
-_WORTH_THREADS = 1e7
-
 Keep = Callable[[np.ndarray], None]
 """Takes the parameters (K, D) of the last whole iteration."""
 
@@ -76,8 +73,7 @@ def fit_full_batch(
         hooks.epoch_begins()
         return hooks.epoch_ends()
 
-    is_small = rows.n * start.size < _WORTH_THREADS
-    n_threads = 1 if is_small else torch.get_num_threads()
+    n_threads = torch.get_num_threads()
     with limit_threads(1 if rows.device.type == "cpu" else None):
         objective = LogisticObjective(
             blocks_of_rows(rows, n_threads=n_threads),
