@@ -40,7 +40,7 @@ class FollowedRule:
     def __init__(self, task: PerceptronTask, intercept_step: float) -> None:
         self._task = task
         self._scale = intercept_step**0.5  # of a last feature, whose weight is the intercept
-        x = task.rows.slice(0, task.rows.n).numpy()
+        x = task.rows.slice(0, task.rows.n, aligned=False).numpy()
         self._rows = np.hstack([x, np.full((len(x), 1), self._scale, x.dtype)])
 
     def pass_over(

@@ -100,7 +100,7 @@ class DenseRows:
         self.size = min(rows.n, max(_FEWEST_ROWS, _PIECE // rows.n_features))
         self.whole: tuple[Array, Array] | None = None
         if self.size == rows.n:
-            x = rows.slice(0, rows.n).numpy()
+            x = rows.slice(0, rows.n, aligned=False).numpy()
             self.whole = np.pad(x, ((0, 0), (0, 2))), _squares(x)
 
     def make_piece(self) -> Piece:
@@ -125,7 +125,7 @@ class _DensePiece(Piece):
         rows = self._source.rows
         if self._source.whole is None:
             if isinstance(where, slice):
-                x = rows.slice(where.start, where.stop).numpy()
+                x = rows.slice(where.start, where.stop, aligned=False).numpy()
             else:
                 x = rows.take(where).numpy()
             if len(x) != len(self._rows):
@@ -198,15 +198,16 @@ def _compressed(rows: Rows) -> sparse.csr_array:
     n_features = rows.n_features + 2
     size = max(1, min(rows.n, _BLOCK // n_features))
     memory = np.ones((size, n_features), numpy_dtype(rows.dtype))
-    numbers = np.broadcast_to(np.arange(n_features, dtype=np.int32), memory.shape)
+    numbers = np.tile(np.arange(n_features, dtype=np.int32), size)
     data, indices, lengths = [], [], [np.zeros(1, np.int32)]
     for start in range(0, rows.n, size):
         stop = min(start + size, rows.n)
         part = memory[: stop - start]
-        part[:, :-2] = rows.slice(start, stop).numpy()
+        part[:, :-2] = rows.slice(start, stop, aligned=False).numpy()
         some = part != 0
-        data.append(part[some])
-        indices.append(numbers[: len(part)][some])
+        where = np.flatnonzero(some)
+        data.append(part.ravel()[where])
+        indices.append(numbers[where])
         lengths.append(np.count_nonzero(some, axis=1))
     indptr = np.cumsum(np.concatenate(lengths), dtype=np.int32)
     content = (np.concatenate(data), np.concatenate(indices), indptr)

@@ -125,7 +125,7 @@ class _Folds:
         for start in range(0, rows.n, rows.block_rows):
             if used.all():
                 break
-            part = rows.slice(start, min(start + rows.block_rows, rows.n))
+            part = rows.slice(start, min(start + rows.block_rows, rows.n), aligned=False)
             used |= part.numpy().any(axis=0)
         used[:1] = True  # some column has to be left
         return np.flatnonzero(used)
