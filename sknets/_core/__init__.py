@@ -11,6 +11,7 @@ from sknets._core._seeds import (
     make_generator,
     make_random_state,
 )
+from sknets._core._switching import quick_switching
 from sknets._core._threads import Threads, limit_threads
 from sknets._core._value_key import value_key
 
@@ -28,6 +29,7 @@ __all__ = [
     "make_generator",
     "make_random_state",
     "numpy_dtype",
+    "quick_switching",
     "release_memory",
     "resolve_device",
     "resolve_precision",

@@ -170,25 +170,24 @@ class DenseStep:
         if all(weight is None for weight in self._row_weights):
             penalty = self._norms.sum(0).mul_(self.alpha).mul_(0.5)
             return penalty.sub_(gains.sum((-2, -1))).div_(sum(sizes))
-        loss = -gains.sum(-2)
-        norms = self._norms.movedim(0, -1)  # (..., n_batches)
-        means: list[Tensor] = []
-        scaled: list[Tensor] = []
-        for part, weight in zip(loss.split(sizes, -1), self._row_weights, strict=True):
-            norm = norms[..., len(scaled)]
-            if weight is None:
-                means.append(part.mean(-1))
-                scaled.append(norm / part.shape[-1])
-            else:
-                inverse = _inverse(weight.sum(-1))
-                means.append((part * weight).sum(-1) * inverse)
-                scaled.append(norm * inverse)
+        given = [weight for weight in self._row_weights if weight is not None]
+        ones = given[0].new_ones(*given[0].shape[:-1], sizes[0])
+        parts = zip(self._row_weights, sizes, strict=True)
+        weights = torch.cat([ones[..., :n] if w is None else w for w, n in parts], -1)
+        inverse = _inverse(self._batch_sums(weights))
+        loss = self._batch_sums(gains.sum(-2).neg_().mul_(weights)) * inverse
+        norms = self._norms.movedim(0, -1)
+        batch_loss = loss + 0.5 * _column(self.alpha) * norms * inverse
         counts = self._counts
         if counts is None:
             counts = torch.tensor(sizes, dtype=loss.dtype, device=loss.device)
-        penalty = 0.5 * _column(self.alpha) * torch.stack(scaled, -1)
-        batch_loss = torch.stack(means, -1) + penalty
         return (batch_loss * counts).sum(-1) / counts.sum(-1)
+
+    def _batch_sums(self, values: Tensor) -> Tensor:
+        """Return sums over the rows of each batch (..., n_batches) of values (..., n)."""
+        sizes = self._batch_sizes  # only the last may be smaller
+        values = F.pad(values, (0, len(sizes) * sizes[0] - sum(sizes)))
+        return values.unflatten(-1, (len(sizes), sizes[0])).sum(-1)
 
     def _gains(self, kept: Tensor) -> Tensor:
         """Return minus the losses of the epoch's rows, of what was kept of them, in its shape."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from sknets._core import limit_threads
+from sknets._core import limit_threads, quick_switching
 
 # Called after every tick; whether to end early.
 Tick = Callable[[], bool]
@@ -63,7 +63,7 @@ def run_parts(
         with limit_threads(n_threads):
             part(watch)
 
-    with limit_threads(n_threads), ThreadPoolExecutor(len(parts)) as pool:
+    with limit_threads(n_threads), quick_switching(), ThreadPoolExecutor(len(parts)) as pool:
         running = [pool.submit(run, *each) for each in zip(parts, watches, strict=True)]
         try:
             _follow(running, watches, after_tick)

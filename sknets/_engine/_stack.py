@@ -220,7 +220,7 @@ class Stack:
             numbers[:] = of_group.rows[places]
         weighted = any(m.weight is not None for m in active)
         padded = min(lengths) < n_rows
-        weights = self._weights(order, lengths, n_rows) if weighted or padded else None
+        weights = self._weights(order, lengths) if weighted or padded else None
         sizes = [min(size, n_rows - start) for start in range(0, n_rows, size)]
         starts = range(0, n_rows, size)
         real = [[min(max(n - start, 0), size) for start in starts] for n in lengths]
@@ -242,14 +242,16 @@ class Stack:
                 self._update()
         return self.step.end_epoch_losses().tolist()
 
-    def _weights(self, order: np.ndarray, lengths: list[int], n_rows: int) -> Tensor:
+    def _weights(self, order: np.ndarray, lengths: list[int]) -> Tensor:
         """Return the members' weights (M, n_rows), 0 where a member has no row."""
-        weights = self.flat.new_zeros((len(lengths), n_rows))
+        real = np.arange(order.shape[1]) < np.array(lengths)[:, None]
+        weights = torch.from_numpy(real).to(self.flat.device, self.flat.dtype)
         places = torch.from_numpy(order).to(weights.device)
         for g, group in enumerate(self._groups):
             for i in range(group.start, group.stop):
                 weight, n = self.active[i].weight, lengths[i]
-                weights[i, :n] = 1.0 if weight is None else weight[places[g, :n]]
+                if weight is not None:
+                    weights[i, :n] = weight[places[g, :n]]
         return weights
 
     def _gather(self, rows: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -1,5 +1,6 @@
 """Parts of a computation run at once, and end together when one of them fails."""
 
+import sys
 import threading
 
 import pytest
@@ -43,6 +44,15 @@ def test_a_part_that_fails_ends_the_others():
     with pytest.raises(ValueError, match="not finite"):
         run_parts([goes_on, fails], 10, lambda: None)
     assert len(ended) == 1
+
+
+def test_threads_take_turns_quickly_while_parts_run():
+    before = sys.getswitchinterval()
+    seen = []
+    nested = lambda tick: run_parts([lambda tick: None] * 2, 1, lambda: None)  # noqa: E731
+    run_parts([nested, lambda tick: seen.append(sys.getswitchinterval())], 1, lambda: None)
+    assert seen[0] < before
+    assert sys.getswitchinterval() == before
 
 
 def test_an_interrupt_ends_all():
