@@ -23,6 +23,7 @@ from torch import Tensor
 from sknets._core import fill_dropout_mask_
 from sknets._engine._dense_program import DenseLayer, DenseProgram
 from sknets._engine._flat import FlatParameters
+from sknets._engine._logistic_loss import softplus
 from sknets._engine._products import FirstProducts, Products, make_products
 from sknets._nn import MLP, Activation, LogLoss, Loss, get_activation
 
@@ -195,11 +196,11 @@ class DenseStep:
             if self._keeps_logs:
                 return kept
             return kept.clamp_(min=torch.finfo(kept.dtype).eps).log_()
-        gains = self._bounded_(F.softplus(kept).neg_())
+        gains = self._bounded_(softplus(kept).neg_())
         if not self._smooths:
             return gains
         half = 0.5 * self._share
-        return gains.mul_(1.0 - half).add_(half * self._bounded_(F.softplus(-kept).neg_()))
+        return gains.mul_(1.0 - half).add_(half * self._bounded_(softplus(-kept).neg_()))
 
     def _bounded_(self, logs: Tensor) -> Tensor:
         """Bound the logarithms of probabilities from below, where losses are to be bounded."""

@@ -14,8 +14,8 @@ from sknets._engine._logistic_loss import (
     places_of_classes,
 )
 
-# Multiply-adds of a product up to which its rows are few: BLAS packs the factors of larger ones. With
-# one output X is read faster than it can be copied, unless it stays in a core's cache.
+# Multiply-adds of a product up to which its rows are few: BLAS packs the factors of larger ones.
+# With one output X is read faster than it can be copied, unless it stays in a core's cache.
 _FEW = 1.2e6
 _FEW_OF_ONE_OUTPUT = 2**18
 

@@ -42,32 +42,43 @@ def logistic_loss_residual(logits: Tensor, target: Tensor) -> tuple[Tensor, Tens
         return torch.from_numpy(losses), torch.from_numpy(residual)
     if n_outputs == 1:
         margin = logits.mul_(target)
-        # From 37 on, log(1 + exp(x)) equals x in float64; softplus has a threshold of 20.
-        losses_of = torch.nn.functional.softplus(-margin, threshold=37)
-        return losses_of[0], margin.neg_().sigmoid_().mul_(-target)
+        return softplus(-margin)[0], margin.neg_().sigmoid_().mul_(-target)
     index = target.unsqueeze(0)
     logits -= logits.amax(dim=0)
     own = logits.gather(0, index)[0]
     proba = logits.exp_()
     sums = proba.sum(dim=0)
-    losses_of = sums.log().sub_(own)
+    own_loss = sums.log().sub_(own)
     proba /= sums
-    return losses_of, proba.scatter_add_(0, index, proba.new_full((1, 1), -1.0).expand_as(index))
+    return own_loss, proba.scatter_add_(0, index, proba.new_full((1, 1), -1.0).expand_as(index))
+
+
+def softplus(values: Tensor) -> Tensor:
+    """Return ``log(1 + exp(x))`` of every number."""
+    if in_numpy(values):
+        return torch.from_numpy(_softplus(values.numpy()))
+    # From 37 on, it equals x in float64; torch's own threshold is 20.
+    return torch.nn.functional.softplus(values, threshold=37)
+
+
+def _softplus(values: Array) -> Array:
+    """``max(x, 0) + log(1 + exp(-|x|))``, which does not overflow."""
+    rest = np.abs(values)
+    np.negative(rest, out=rest)
+    np.exp(rest, out=rest)
+    np.log1p(rest, out=rest)
+    rest += np.maximum(values, 0.0)
+    return rest
 
 
 def binary_loss_residual(logits: Array, sign: Array) -> tuple[Array, Array]:
     """Give the losses (b,) and their derivative (1, b); overwrites `logits`.
 
-    With x minus the logit of the row's own class, the loss is ``log(1 + exp(x)) = max(x, 0) +
-    log(1 + exp(-|x|))``, and ``exp(x - loss)`` the probability of the other class.
+    With x minus the logit of the row's own class, the loss is ``log(1 + exp(x))``, and ``exp(x -
+    loss)`` the probability of the other class.
     """
     against = np.multiply(logits, -sign, out=logits)
-    rest = np.abs(against)
-    np.negative(rest, out=rest)
-    np.exp(rest, out=rest)
-    np.log1p(rest, out=rest)
-    losses = np.maximum(against, 0.0)
-    losses += rest
+    losses = _softplus(against)
     against -= losses
     residual = np.exp(against, out=against)
     residual *= -sign
