@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="folder of RESULTS.md and growth.png; the default is benchmarks, after a whole run",
     )
+    group.addoption("--part-to", type=Path, default=None, help="file for what one workload gave")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +48,36 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "threads", counts, indirect=True, ids=[f"threads={count}" for count in counts]
         )
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run each workload in a process of its own, so that none depends on what the last has left.
+
+    How fast a process is given memory, for one, depends on what it has given back before. One
+    workload alone runs here, and so do all of a quick run, and where pytest-benchmark is to write a
+    record of them.
+    """
+    option = session.config.option
+    in_one_process = option.quick or option.collectonly or option.benchmark_json
+    if in_one_process or len(session.items) < 2:
+        return None
+    results = session.config.stash[_RESULTS]
+    with tempfile.TemporaryDirectory() as folder:
+        for item in session.items:
+            part = Path(folder) / "part"
+            command = [sys.executable, "-m", "pytest", item.nodeid, "-q", "--no-header"]
+            command += ["--threads", option.threads, "--part-to", str(part)]
+            code = subprocess.run(command, cwd=session.config.rootpath, check=False).returncode
+            failure = f"its process ended with {code}" if code else None
+            if part.exists():
+                results.add(pickle.loads(part.read_bytes()))
+                part.unlink()
+            else:
+                results.add_absent(item.name, failure or "it gave no result")
+            outcome = "failed" if failure else "passed"
+            report = pytest.TestReport(item.nodeid, item.location, {}, outcome, failure, "call")
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -61,6 +96,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the report of a whole run, or of any run that names a folder for it."""
     config = session.config
     results = config.stash[_RESULTS]
+    part = config.getoption("--part-to")
+    if part is not None:
+        part.write_bytes(pickle.dumps(results))
+        return
     folder = config.getoption("--report-to")
     if folder is None and _is_whole_run(session):
         folder = Path(__file__).parent

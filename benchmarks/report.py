@@ -8,7 +8,7 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ class Results:
     def add_race(
         self, workload: str, threads: int, outcome: Outcome, targets: Mapping[str, float]
     ) -> None:
-        """Keep a race."""
+        """Keep a race, but not the fitted estimators."""
+        outcome = replace(outcome, results={})
         self.races.append(RaceRow(workload, threads, outcome, targets))
 
     def add_claim(self, what: str, value: str, target: str, met: bool | None) -> None:
@@ -76,6 +77,13 @@ class Results:
     def add_curve(self, curve: Curve) -> None:
         """Keep a curve."""
         self.curves.append(curve)
+
+    def add(self, others: Results) -> None:
+        """Keep what others have measured, after what is there."""
+        self.races += others.races
+        self.claims += others.claims
+        self.curves += others.curves
+        self.absent |= others.absent
 
     def add_absent(self, test: str, reason: str) -> None:
         """Keep what was not measured, and why."""
