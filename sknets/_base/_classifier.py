@@ -12,6 +12,7 @@ import torch
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sknets._core import Precision, resolve_device, resolve_precision
@@ -264,9 +265,26 @@ class BaseClassifier(
         return tags
 
 
+def _has_probabilities(estimator: Any) -> bool:
+    """Say whether the logits are log-odds.
+
+    Raises
+    ------
+    AttributeError
+        If they are not.
+    """
+    if getattr(estimator, "loss", None) == "hinge":
+        raise AttributeError(
+            'Probabilities are not available with loss="hinge", whose scores are no log-odds. Use '
+            "decision_function."
+        )
+    return True
+
+
 class ProbabilisticMixin:
     """Probabilities from logits."""
 
+    @available_if(_has_probabilities)
     def predict_proba(self: Any, X: Any) -> Any:
         """Return the probability of every class for the rows of X.
 
@@ -293,6 +311,7 @@ class ProbabilisticMixin:
         )
         return namespace.export(proba)
 
+    @available_if(_has_probabilities)
     def predict_log_proba(self: Any, X: Any) -> Any:
         """Return the logarithm of the probability of every class for the rows of X.
 

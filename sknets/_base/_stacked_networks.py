@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -37,7 +37,16 @@ from sknets._engine import (
     useful_parts,
     useful_threads,
 )
-from sknets._nn import OPTIMISERS, Loss, get_activation, make_schedule
+from sknets._nn import (
+    MLP,
+    OPTIMISERS,
+    Loss,
+    Task,
+    TaskLoss,
+    get_activation,
+    make_loss,
+    make_schedule,
+)
 
 # On a CPU, what nets of a stack take per thread, so that a kernel finds most of what the last one
 # has written in the caches. Fewer nets than so many cost more in Python than the caches save.
@@ -60,6 +69,8 @@ class NetworkStacker(Stacker):
         """Return why an estimator's settings cannot be part of any stack."""
         if estimator.solver not in OPTIMISERS:
             return f"solver={estimator.solver!r} does not train by mini-batches"
+        if callable(estimator.loss):
+            return "its loss is a function of the user's own"
         if estimator.precision == "bf16":
             return 'precision="bf16" rounds otherwise in stacks'
         if estimator.compile:
@@ -80,7 +91,7 @@ class NetworkStacker(Stacker):
         size = _batch_size(estimator)
         # Folds of slightly different length are padded, as long as they take as many steps.
         steps = (size, -(-n_train // size))
-        rule = (estimator.solver, bool(estimator.nesterovs_momentum))
+        rule = (estimator.loss, estimator.solver, bool(estimator.nesterovs_momentum))
         return (estimator._structure(), *steps, *rule, str(estimator.device), estimator.precision)
 
     def bytes_of_a_fit(self, fit: StackedFit) -> int:
@@ -215,7 +226,7 @@ def _make_schedule(estimator: Any) -> Any:
 
 
 def _member_settings(estimator: Any, module: nn.Module) -> dict[str, Any]:
-    if has_closed_form(module):
+    if _is_closed(module, estimator):
         dropout: Any = tuple(rate for _, rate in module.plain_layers or ())
     else:
         dropout = dropout_rates(estimator._engine_module(module))
@@ -250,7 +261,7 @@ def _make_stacks(
 ) -> list[Stack]:
     """Return the fits as one stack, or as equal parts of one that are to run at once."""
     n_parts = 1
-    if fits[0].data.device.type == "cpu" and has_closed_form(module):
+    if fits[0].data.device.type == "cpu" and _is_closed(module, fits[0].estimator):
         size = min(_batch_size(fits[0].estimator), max(len(m.rows) for m in members))
         n_parts = useful_parts(module, size, len(members))
     # Nets that train on as many rows, or on the same ones, are in one part.
@@ -271,7 +282,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
     size = min(_batch_size(first), max(len(m.rows) for m in members))
     template = FlatParameters(first._engine_module(copied))
     loss = make_loss_of(first, copied, data.codec)
-    if has_closed_form(copied):
+    if _is_closed(copied, first):
         make_step: MakeStep = partial(
             make_stacked_dense_step,
             template=template,
@@ -281,7 +292,11 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         )
     else:
         _check_gains(template, loss, size)
-        make_step = partial(StackedModuleStep, template=template, task=loss.task)
+        make_step = partial(
+            StackedModuleStep,
+            template=template,
+            make_loss=partial(_make_smoothed_loss, first.loss, loss.task),
+        )
     return Stack(
         members,
         data.rows,
@@ -292,6 +307,17 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         batch_size=size,
         n_threads=_threads_of_a_stack(copied, data.rows.n_features, size, len(members)),
     )
+
+
+def _is_closed(module: nn.Module, estimator: Any) -> TypeGuard[MLP]:
+    """Whether the gradients of a net in a stack have a closed form."""
+    return estimator.loss == "log_loss" and has_closed_form(module)
+
+
+def _make_smoothed_loss(name: str, task: Task, label_smoothing: float | torch.Tensor) -> TaskLoss:
+    """Return a loss whose label smoothing is one number, or a tensor with one a net."""
+    is_none = isinstance(label_smoothing, float) and label_smoothing == 0.0
+    return make_loss(name, task, **({} if is_none else {"label_smoothing": label_smoothing}))
 
 
 def _check_gains(template: FlatParameters, loss: Loss, batch_size: int) -> None:

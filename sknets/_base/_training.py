@@ -31,7 +31,7 @@ from sknets._engine import (
     train_lbfgs,
     useful_threads,
 )
-from sknets._nn import OPTIMISERS, LogLoss, Task, make_optimiser, make_schedule
+from sknets._nn import OPTIMISERS, Task, TaskLoss, make_loss, make_optimiser, make_schedule
 
 # Rows, targets and weights.
 Labelled = tuple[Rows, torch.Tensor, torch.Tensor | None]
@@ -177,11 +177,12 @@ def _check_no_dropout(module: nn.Module) -> None:
             )
 
 
-def make_loss_of(estimator: Any, module: nn.Module, codec: LabelCodec) -> LogLoss:
+def make_loss_of(estimator: Any, module: nn.Module, codec: LabelCodec) -> TaskLoss:
     """Return the loss that a module of an estimator is trained by."""
     two_logits = codec.kind == "binary" and estimator._n_logits(module, codec) == 2
     task: Task = "multiclass" if two_logits else codec.kind
-    return LogLoss(task, estimator.label_smoothing)
+    share = estimator.label_smoothing
+    return make_loss(estimator.loss, task, **({"label_smoothing": share} if share else {}))
 
 
 def make_step(
@@ -192,7 +193,7 @@ def make_step(
     *,
     alpha: float,
     generator: torch.Generator | None,
-) -> tuple[Step, LogLoss]:
+) -> tuple[Step, TaskLoss]:
     """Return the closed-form step where it covers the module, else autograd's; and the loss.
 
     What is compiled is differentiated by autograd.

@@ -9,7 +9,10 @@ import numpy as np
 
 from sknets._base._classifier import DEVICE_CONSTRAINTS
 from sknets._core._sklearn import Interval, Options, StrOptions
-from sknets._nn import OPTIMISERS
+from sknets._nn import LOSSES, OPTIMISERS
+
+SMOOTHED_LOSSES = ("log_loss", "focal_loss")
+"""Losses that have a target to spread over the classes."""
 
 TRAINING_CONSTRAINTS: dict[str, list] = {
     "solver": [StrOptions({"lbfgs", *OPTIMISERS})],
@@ -36,6 +39,7 @@ TRAINING_CONSTRAINTS: dict[str, list] = {
         Options(Real, {np.inf}),
     ],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "loss": [StrOptions(set(LOSSES)), callable],
     "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     "class_weight": [dict, list, StrOptions({"balanced"}), None],
     "callbacks": ["array-like", None],
@@ -84,6 +88,12 @@ def check_settings(estimator: Any, validation: tuple, *, incremental: bool) -> N
         raise ValueError(f"{given} is provided, but {missing} was not provided.")
     if weight_val is not None and X_val is None:
         raise ValueError("sample_weight_val is provided, but X_val was not provided.")
+    if estimator.label_smoothing and estimator.loss not in SMOOTHED_LOSSES:
+        raise ValueError(
+            f"label_smoothing must be 0 where loss is not one of {list(SMOOTHED_LOSSES)}, which "
+            f"alone have a target to spread, got {estimator.label_smoothing!r} with "
+            f"loss={estimator.loss!r}."
+        )
     if incremental and isinstance(estimator.class_weight, str):
         raise ValueError(
             'class_weight must not be "balanced" in partial_fit, which sees a part of the '

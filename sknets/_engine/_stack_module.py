@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -14,7 +14,7 @@ from sknets._core import SeededRandomOfEach, is_out_of_memory
 from sknets._engine._flat import FlatParameters
 from sknets._engine._stack import state_of
 from sknets._engine._stack_member import Member, label_smoothing_of
-from sknets._nn import LogLoss, Task, weighted_mean
+from sknets._nn import Loss, weighted_mean
 
 
 def _has_rate(layer: Any) -> bool:
@@ -64,8 +64,8 @@ class StackedModuleStep:
         Not used.
     template : FlatParameters
         Of a module of their shape.
-    task : {"multiclass", "binary", "multilabel"}
-        Of the log-loss.
+    make_loss : callable (label_smoothing) -> Loss
+        Makes the loss of nets whose label smoothing is one number or a tensor (M,).
     """
 
     name = "autograd, stacked"
@@ -81,7 +81,7 @@ class StackedModuleStep:
         groups: Sequence[slice],
         *,
         template: FlatParameters,
-        task: Task,
+        make_loss: Callable[[float | Tensor], Loss],
     ) -> None:
         self.module = template.module
         self.members = members
@@ -100,7 +100,7 @@ class StackedModuleStep:
         n_penalised = len(template.penalised)
         self._penalised = flat[:, :n_penalised]
         self._penalised_grad = grad[:, :n_penalised]
-        self._task = task
+        self._make_loss = make_loss
         self._smoothing = label_smoothing_of(members, flat)
         self._alpha = flat.new_tensor([m.settings["alpha"] for m in members])
         self._wide = torch.float32 if flat.device.type == "mps" else torch.float64
@@ -148,7 +148,7 @@ class StackedModuleStep:
         weight = None if weight is None else weight[:, :n]
         logits, state = self._forward(which, x)
         smoothing = self._smoothing
-        loss = LogLoss(self._task, smoothing[which] if isinstance(smoothing, Tensor) else smoothing)
+        loss = self._make_loss(smoothing[which] if isinstance(smoothing, Tensor) else smoothing)
         objective = weighted_mean(loss(logits, target), weight)  # (m,)
         objective.sum().backward()
         with torch.no_grad():

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,17 @@ Task = Literal["multiclass", "binary", "multilabel"]
 TASKS: tuple[Task, ...] = ("multiclass", "binary", "multilabel")
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class TaskLoss(Protocol):
+    """A loss that says what its logits and targets are."""
+
+    @property
+    def task(self) -> Task:
+        """What logits and target are."""
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return one value a sample."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,41 @@ class HingeLoss:
         return F.relu(1.0 - sign * logits).sum(-1)
 
 
+@dataclass(frozen=True)
+class OwnLoss:
+    """A function of the user's own.
+
+    Parameters
+    ----------
+    task : {"multiclass", "binary", "multilabel"}
+        What logits and target are.
+    function : callable (logits, target) -> Tensor of shape (B,)
+        Gets logits (B, K) with class numbers (B,), for two classes in one logit the logits (B,)
+        with 0 and 1 (B,), or for many labels logits (B, K) with 0 and 1 (B, K).
+    """
+
+    task: Task
+    function: Loss
+
+    def __post_init__(self) -> None:
+        check_task(self.task)
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        logits = _full_precision(logits)
+        if self.task == "binary":
+            logits = logits.squeeze(-1)
+        if self.task != "multiclass":
+            target = target.to(logits.dtype)
+        losses = self.function(logits, target)
+        shape = tuple(logits.shape[:1])
+        if not isinstance(losses, Tensor) or tuple(losses.shape) != shape:
+            got = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise ValueError(
+                f"loss must return one value a sample, here a tensor of shape {shape}, got {got}."
+            )
+        return losses
+
+
 def _full_precision(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
@@ -144,18 +190,18 @@ def _make_log_loss(task: Task, label_smoothing: float = 0.0) -> LogLoss:
     return LogLoss(task, label_smoothing)
 
 
-LOSSES: Mapping[str, Callable[..., Loss]] = MappingProxyType(
+LOSSES: Mapping[str, Callable[..., TaskLoss]] = MappingProxyType(
     {"log_loss": _make_log_loss, "focal_loss": _make_focal_loss, "hinge": HingeLoss}
 )
 
 
-def make_loss(name: str, task: Task, **options: Any) -> Loss:
+def make_loss(name: str | Loss, task: Task, **options: Any) -> TaskLoss:
     """The loss of a name: a function of (logits, target) that gives one value a sample.
 
     Parameters
     ----------
-    name : {"log_loss", "focal_loss", "hinge"}
-        Which loss.
+    name : {"log_loss", "focal_loss", "hinge"} or callable
+        Which loss; a callable as for `OwnLoss`.
     task : {"multiclass", "binary", "multilabel"}
         What logits and target are.
     **options
@@ -163,7 +209,7 @@ def make_loss(name: str, task: Task, **options: Any) -> Loss:
 
     Returns
     -------
-    Loss
+    TaskLoss
         Callable (logits, target) -> losses.
 
     Raises
@@ -173,6 +219,8 @@ def make_loss(name: str, task: Task, **options: Any) -> Loss:
     TypeError
         If the loss has no such option.
     """
+    if callable(name):
+        return OwnLoss(task, name, **options)
     if name not in LOSSES:
         raise ValueError(f"loss must be one of {sorted(LOSSES)}, got {name!r}.")
     return LOSSES[name](task, **options)

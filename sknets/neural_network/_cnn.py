@@ -145,6 +145,12 @@ class CNNClassifier(BaseNetwork):
     dropout : float or sequence of float, default=0.0
         Share of each dense hidden layer's outputs set to zero in training, in [0, 1); one value,
         or one a hidden layer. Not with "lbfgs".
+    loss : {"log_loss", "focal_loss", "hinge"} or callable, default="log_loss"
+        What is minimised: the cross-entropy; the focal loss (gamma 2), to which rows that are
+        classified well count little; or the hinge loss of Crammer and Singer, which gives no
+        probabilities. A callable takes logits and class numbers, (B, K) and (B,), and returns one
+        value a row, as ``functools.partial(cross_entropy, reduction="none")`` does; for two classes
+        in one logit, logits (B,) and 0 and 1 (B,); for many labels, (B, K) both.
     label_smoothing : float, default=0.0
         Share of each row's target that is spread over all classes (over yes and no for a label of
         many), in [0, 1). Probabilities near 0 and 1 then do not pay.
@@ -307,6 +313,7 @@ class CNNClassifier(BaseNetwork):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         dropout: Any = 0.0,
+        loss: Any = "log_loss",
         label_smoothing: float = 0.0,
         class_weight: Any = None,
         callbacks: Any = None,
@@ -349,6 +356,7 @@ class CNNClassifier(BaseNetwork):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.dropout = dropout
+        self.loss = loss
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.callbacks = callbacks

@@ -77,6 +77,12 @@ class NetClassifier(BaseNetwork):
         Epochs without progress to bear.
     max_fun : int, default=15000
         Evaluations of the loss at most, for "lbfgs".
+    loss : {"log_loss", "focal_loss", "hinge"} or callable, default="log_loss"
+        What is minimised: the cross-entropy; the focal loss (gamma 2), to which rows that are
+        classified well count little; or the hinge loss of Crammer and Singer, which gives no
+        probabilities. A callable takes logits and class numbers, (B, K) and (B,), and returns one
+        value a row, as ``functools.partial(cross_entropy, reduction="none")`` does; for two classes
+        in one logit, logits (B,) and 0 and 1 (B,); for many labels, (B, K) both.
     label_smoothing : float, default=0.0
         Share of each row's target that is spread over all classes (over yes and no for a label of
         many), in [0, 1). Probabilities near 0 and 1 then do not pay.
@@ -180,6 +186,7 @@ class NetClassifier(BaseNetwork):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        loss: Any = "log_loss",
         label_smoothing: float = 0.0,
         class_weight: Any = None,
         callbacks: Any = None,
@@ -209,6 +216,7 @@ class NetClassifier(BaseNetwork):
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.loss = loss
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.callbacks = callbacks

@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import threading
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, hinge_loss, log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier as Reference
 from sklearn.pipeline import Pipeline
@@ -127,6 +128,7 @@ def test_fit_has_scikit_learns_arguments_first():
         ("dropout", -0.1),
         ("label_smoothing", 1.0),
         ("label_smoothing", -0.1),
+        ("loss", "squared_error"),
         ("dropout", (0.1, 0.2)),
         ("normalization", "group"),
         ("class_weight", "equal"),
@@ -489,6 +491,74 @@ def test_label_smoothing_keeps_probabilities_from_0_and_1(iris, solver):
     # What the target gives the right class: 0.7 and a third of 0.3.
     assert np.median(proba.max(1)) == pytest.approx(0.8, abs=0.05)
     assert np.median(plain) > 0.95
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("loss", ["focal_loss", "hinge"])
+@pytest.mark.parametrize("data", ["iris", "two", "multilabel"])
+def test_other_losses_learn(request, data, loss, solver):
+    X, y = request.getfixturevalue(data)
+    settings = {"solver": solver, "max_iter": 300, "learning_rate_init": 0.01}
+    plain = make(**settings).fit(X, y)
+    clf = make(loss=loss, **settings).fit(X, y)
+    assert clf.score(X, y) > plain.score(X, y) - 0.1
+    assert clf.loss_ != pytest.approx(plain.loss_, rel=1e-3)
+
+
+def test_hinge_loss_has_scores_and_no_probabilities(iris):
+    X, y = iris
+    clf = make(loss="hinge").fit(X, y)
+    assert not hasattr(clf, "predict_proba")
+    assert not hasattr(clf, "predict_log_proba")
+    with pytest.raises(AttributeError, match="predict_proba") as raised:
+        clf.predict_proba(X)
+    assert "decision_function" in str(raised.value.__cause__)
+    scores = clf.decision_function(X)
+    np.testing.assert_array_equal(clf.classes_[scores.argmax(1)], clf.predict(X))
+
+
+def test_hinge_loss_of_two_classes_is_scikit_learns(two):
+    X, y = two
+    X_held, y_held = X[::2], y[::2]
+    clf = make(loss="hinge").fit(X, y, X_val=X_held, y_val=y_held)
+    wanted = hinge_loss(y_held, clf.decision_function(X_held), labels=clf.classes_)
+    assert clf.history_["validation_loss"][-1] == pytest.approx(wanted)
+
+
+def test_a_loss_of_the_users_own_gets_what_torch_wants(iris, two, multilabel):
+    cases = [
+        (iris, partial(nn.functional.cross_entropy, reduction="none")),
+        (two, partial(nn.functional.binary_cross_entropy_with_logits, reduction="none")),
+        (multilabel, summed_over_labels),
+    ]
+    for (X, y), loss in cases:
+        own, plain = make(loss=loss).fit(X, y), make().fit(X, y)
+        assert own.engine_ == "autograd"
+        np.testing.assert_allclose(own.loss_curve_, plain.loss_curve_, rtol=1e-6)
+        np.testing.assert_allclose(own.predict_proba(X), plain.predict_proba(X), atol=1e-6)
+        np.testing.assert_allclose(
+            pickle.loads(pickle.dumps(own)).predict_proba(X), own.predict_proba(X)
+        )
+
+
+def summed_over_labels(logits, target):
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return losses.sum(1)
+
+
+@pytest.mark.parametrize("loss", [nn.functional.cross_entropy, lambda logits, target: 0.0])
+def test_a_loss_of_another_shape_is_an_error(iris, loss):
+    clf = make(loss=loss)
+    with pytest.raises(ValueError, match="one value a sample") as raised:
+        clf.fit(*iris)
+    assert "got" in str(raised.value)
+    assert public(clf) == set()
+
+
+@pytest.mark.parametrize("loss", ["hinge", summed_over_labels])
+def test_label_smoothing_without_a_target_to_spread_is_an_error(iris, loss):
+    with pytest.raises(ValueError, match="label_smoothing must be 0"):
+        make(loss=loss, label_smoothing=0.1).fit(*iris)
 
 
 def test_class_weights_multiply_sample_weights(iris):

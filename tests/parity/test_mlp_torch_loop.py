@@ -155,6 +155,39 @@ def test_mlp_with_label_smoothing(digits, solver):
     assert_equal_nets(clf, net, curve)
 
 
+def focal_loss(logits, target):
+    log_proba = logits.log_softmax(1)[torch.arange(len(target)), target]
+    return -((1.0 - log_proba.exp()) ** 2) * log_proba
+
+
+def hinge_loss(logits, target):
+    rows = torch.arange(len(target))
+    others = logits.clone()
+    others[rows, target] = -np.inf
+    return (1.0 + others.amax(1) - logits[rows, target]).clamp(min=0.0)
+
+
+def squared_error(logits, target):
+    return (logits.softmax(1) - nn.functional.one_hot(target, 10)).square().sum(1)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize(
+    ("loss", "loss_of"),
+    [("focal_loss", focal_loss), ("hinge", hinge_loss), (squared_error, squared_error)],
+)
+def test_mlp_with_other_losses(digits, loss, loss_of, solver):
+    X, y = digits
+    weight = np.random.RandomState(1).uniform(size=len(X))
+    net = nn.Sequential(nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10)).double()
+    rng = np.random.RandomState(SEED)
+    draw_(net, rng, 6.0)
+    curve = torch_loop(net, X, y, solver, rng=rng, alpha=0.5, weight=weight, loss_of=loss_of)
+    clf = MLPClassifier(12, solver=solver, alpha=0.5, loss=loss, **SETTINGS).fit(X, y, weight)
+    assert clf.engine_ == "autograd"
+    assert_equal_nets(clf, net, curve)
+
+
 def test_mlp_in_float32(digits):
     X, y = digits[0].astype(np.float32), digits[1]
     net = nn.Sequential(nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))

@@ -138,6 +138,22 @@ CASES = {
         {"label_smoothing": [0.0, 0.1, 0.3], "early_stopping": [True, False]},
         digits,
     ),
+    "cnn, other losses": (
+        cnn(),
+        [
+            {"loss": ["log_loss", "hinge"], "alpha": [1e-4, 1.0]},
+            {"loss": ["focal_loss"], "label_smoothing": [0.0, 0.1], "early_stopping": [True]},
+        ],
+        digits,
+    ),
+    "mlp, other losses": (
+        mlp(dropout=0.2),
+        [
+            {"loss": ["log_loss", "hinge"], "alpha": [1e-4, 1.0]},
+            {"loss": ["focal_loss"], "label_smoothing": [0.0, 0.1]},
+        ],
+        breast_cancer,
+    ),
     "net, label smoothing of labels": (
         net(make_normalised),
         {"label_smoothing": [0.0, 0.2]},
@@ -293,6 +309,20 @@ class Counting(nn.Module):
     def forward(self, x):
         self.n_calls += self.training
         return self.linear(x) / (1 + self.n_calls)
+
+
+def squared_error(logits, target):
+    return (logits.softmax(1) - nn.functional.one_hot(target, logits.shape[1])).square().sum(1)
+
+
+def test_a_loss_of_the_users_own_runs_one_by_one():
+    X, y = digits()
+    grid = {"loss": [squared_error, "log_loss"], "alpha": [1e-4, 1.0]}
+    theirs = GridSearchCV(mlp(), grid, cv=3).fit(X, y)
+    ours = VectorizedGridSearchCV(mlp(), grid, cv=3).fit(X, y)
+    assert_same_results(ours, theirs)
+    assert stacked_share(ours) == 0.5
+    assert any("its loss is a function of the user's own" in row[0] for row in ours.vectorization_)
 
 
 @pytest.mark.parametrize(
