@@ -139,8 +139,13 @@ class Stacker:
 
 
 def stacker_of(estimator: Any) -> Stacker | None:
-    """Return the stacker that an estimator's class names, or None."""
-    return getattr(type(estimator), "_stacker", None)
+    """Return the stacker that an estimator's class names; None where it has a ``fit`` of its own.
+
+    A subclass of the user's may do anything in it.
+    """
+    fit = getattr(type(estimator), "fit", None)
+    is_ours = getattr(fit, "__module__", "").startswith("sknets.")
+    return getattr(type(estimator), "_stacker", None) if is_ours else None
 
 
 def why_not_stacked(estimator: Any) -> str | None:

@@ -8,7 +8,8 @@ from sklearn.linear_model._sgd_fast import Hinge
 from sklearn.linear_model._sgd_fast import _plain_sgd32 as plain_sgd32
 from sklearn.linear_model._sgd_fast import _plain_sgd64 as plain_sgd64
 
-# What scikit-learn's searches have in common.
+# What scikit-learn's own scorers, and its searches, have in common.
+from sklearn.metrics._scorer import _BaseScorer as BaseScorer
 from sklearn.model_selection._search import BaseSearchCV
 
 # Rows of anything that scikit-learn can index: arrays, frames, lists, sparse matrices.
@@ -54,6 +55,7 @@ class ParameterNamesMixin:
 __all__ = [
     "ArrayDataset32",
     "ArrayDataset64",
+    "BaseScorer",
     "BaseSearchCV",
     "CSRDataset32",
     "CSRDataset64",

@@ -68,7 +68,7 @@ class FlatParameters:
     def part(self, values: Tensor, parameter: Tensor) -> Tensor:
         """Return what of values (..., n_parameters) belongs to a parameter, in its shape."""
         where, shape, is_transposed = self._places[id(parameter)]
-        part = values[..., where].view(*values.shape[:-1], *shape)
+        part = values[..., where].view((*values.shape[:-1], *shape))
         return part.mT if is_transposed else part
 
     def grad_of(self, parameter: Tensor) -> Tensor:

@@ -313,15 +313,15 @@ class Stack:
         """Record the epoch of net i and say whether it goes on."""
         settings, rate = member.settings, member.schedule.rate
         member.n_epochs += 1
+        validation_loss = score = math.nan
         try:
             check_finite(loss, epoch=member.n_epochs, rate=rate)
+            if member.validation is not None:
+                self._load_template_(i)
+                validation_loss, score = member.validation.measure(self.template.module)
         except ValueError as error:
             member.error = error
             return False
-        validation_loss = score = math.nan
-        if member.validation is not None:
-            self._load_template_(i)
-            validation_loss, score = member.validation.measure(self.template.module)
         seconds = (perf_counter() - started) / len(self.active)
         member.seconds += seconds
         member.progress.record(

@@ -100,6 +100,8 @@ class RowOrder:
         if self.random_state is None:
             return (self.rows.tobytes(),)
         state = self.random_state.get_state(legacy=False)["state"]
+        if "key" not in state:  # of another bit generator than the Mersenne twister
+            return self.rows.tobytes(), str(state)
         return self.rows.tobytes(), state["key"].tobytes(), state["pos"]
 
 

@@ -99,6 +99,11 @@ class Validation:
                 total += stop - start
             loss += float(losses.sum())
             right += float(hit.sum())
+        if total == 0:
+            raise ValueError(
+                "The weights of the held-out rows must not all be zero: they have no mean loss. "
+                "Hold out more rows by validation_fraction, or pass X_val and y_val."
+            )
         return loss / total, right / total
 
     def _is_right(self, logits: Tensor, target: Tensor) -> Tensor:

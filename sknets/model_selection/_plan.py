@@ -64,6 +64,10 @@ class Plan:
         What ``fit`` was given; `fit_params` are those of the estimator's ``fit``.
     workers : Workers
         Where the fits run.
+    fits : dict
+        The fits, by numbers of candidate and fold.
+    split_params : set of str
+        What the search's ``fit`` was given for the splitter alone.
     """
 
     estimator: Any
@@ -74,6 +78,7 @@ class Plan:
     fit_params: dict[str, Any]
     workers: Workers
     fits: dict[tuple[int, int], PlannedFit] = field(default_factory=dict)
+    split_params: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._folds = {train.tobytes(): i for i, (train, _) in enumerate(self.splits)}

@@ -42,7 +42,7 @@ def prepare_stacks(
         estimator = plan.fits[key].estimator
         last = last_step(estimator)
         setting = None
-        if isinstance(estimator, Pipeline):
+        if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
             setting = joblib.hash(estimator[:-1].get_params())
         place = (str(last.device), last.precision)
         groups.setdefault((type(last), setting, *place), []).append(key)
@@ -64,7 +64,7 @@ class _Group:
         """Set ``fit.stacked`` where possible; return the other keys."""
         plan = self.plan
         weight = plan.fit_params.get(weight_name(self.first))
-        if isinstance(self.first, Pipeline):
+        if isinstance(self.first, Pipeline) and len(self.first.steps) > 1:
             self._transform(weight)
         else:
             self._share(plan.X, plan.y, weight, dict(enumerate(t for t, _ in plan.splits)))

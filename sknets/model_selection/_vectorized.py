@@ -20,6 +20,7 @@ from sklearn.utils import indexable
 from sknets._base import stacker_of
 from sknets._core import resolve_device
 from sknets._core._sklearn import (
+    BaseScorer,
     Interval,
     StrOptions,
     fit_context,
@@ -86,6 +87,7 @@ class Vectorized:
         if getattr(self, "_skl_callbacks", None):
             search.set_callbacks(*self._skl_callbacks)
         with plan.workers.none():
+            params = {k: v for k, v in params.items() if k not in plan.split_params}
             search.fit(np.arange(num_samples(X))[:, None], y, **params)
         self._take_over(search, plan)
         return self
@@ -131,10 +133,16 @@ class Vectorized:
         ]
         if any(train.dtype == bool for train, _ in splits):
             return "the folds are masks"
+        # Row numbers of one kind, none of them counted from the end: they name the fold later.
+        numbers = np.arange(num_samples(X))
+        splits = [(numbers[train], numbers[test]) for train, test in splits]
         if not candidates or not splits:
             return "there is nothing to fit"
         fit_params = dict(routed.estimator.fit)
-        return Plan(self.estimator, candidates, splits, X, y, fit_params, self._workers())
+        plan = Plan(self.estimator, candidates, splits, X, y, fit_params, self._workers())
+        others = {*routed.estimator.fit, *routed.scorer.score}
+        plan.split_params = set(routed.splitter.split) - others
+        return plan
 
     def _take_over(self: Any, search: Any, plan: Plan) -> None:
         """Take the results of scikit-learn's search, with the fits' own times and estimators."""
@@ -167,6 +175,9 @@ class _OverRows:
         self.plan = plan
 
     def _accept_sample_weight(self) -> bool:
+        accepts = getattr(self.scorer, "_accept_sample_weight", None)  # several scorers in one
+        if accepts is not None:
+            return accepts()
         return "sample_weight" in signature(self.scorer).parameters
 
     def __call__(self, stand_in: StandIn, rows: np.ndarray, *args: Any, **params: Any) -> Any:
@@ -178,6 +189,6 @@ def _over_rows(scoring: Any, plan: Plan) -> Any:
     """Return `scoring` for a `StandIn`: plain functions are given the real estimator and X."""
     if isinstance(scoring, dict):
         return {name: _over_rows(scorer, plan) for name, scorer in scoring.items()}
-    if callable(scoring) and not hasattr(scoring, "_score_func"):
+    if callable(scoring) and not isinstance(scoring, BaseScorer):
         return _OverRows(scoring, plan)
     return scoring

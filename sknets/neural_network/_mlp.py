@@ -274,7 +274,8 @@ class MLPClassifier(BaseNetwork):
 
     def _structure(self) -> Hashable:
         # The closed form has masks of ones for nets without dropout beside others.
-        drops = None if self.normalization is None else repr(np.asarray(self.dropout) > 0)
+        is_closed = self.normalization is None and self.loss == "log_loss"
+        drops = None if is_closed else repr(np.asarray(self.dropout) > 0)
         return (repr(self.hidden_layer_sizes), self.activation, self.normalization, drops)
 
     @property

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from torch import nn
 
+from sknets.model_selection import VectorizedGridSearchCV
 from sknets.neural_network import MLPClassifier, NetClassifier
 
 # Few epochs on purpose in most tests.
@@ -222,6 +223,30 @@ def test_a_wrong_number_of_logits(iris, n_logits):
 def test_three_logits_for_two_classes(two):
     with pytest.raises(ValueError, match=r"module must give .* logits .*got 3"):
         make(nn.Linear(4, 3)).fit(*two)
+
+
+class Scaled(nn.Linear):
+    """Has a weight that is one number, as a gain or a temperature is."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__(n_in, n_out)
+        self.gain = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        return self.gain * super().forward(x)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_a_weight_that_is_one_number(iris, solver):
+    clf = make(Scaled, solver=solver, max_iter=20).fit(*iris)
+    assert clf.module_.gain.shape == ()
+    assert clf.module_.gain.item() != 1.0
+    grid = {"alpha": [1e-4, 1.0]}
+    ours = VectorizedGridSearchCV(make(Scaled), grid, cv=3).fit(*iris)
+    theirs = GridSearchCV(make(Scaled), grid, cv=3).fit(*iris)
+    np.testing.assert_allclose(
+        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"]
+    )
 
 
 class Flat(nn.Linear):
