@@ -173,7 +173,8 @@ class OwnLoss:
         if not isinstance(losses, Tensor) or tuple(losses.shape) != shape:
             got = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(
-                f"loss must return one value a sample, here a tensor of shape {shape}, got {got}."
+                f"loss must return one value a sample, here a tensor of shape {shape}, got {got}. "
+                'torch\'s own do so with reduction="none".'
             )
         return losses
 
