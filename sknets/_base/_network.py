@@ -213,16 +213,19 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         X_val, y_val, weight_val = validation
         if X_val is None:
             return None
-        held_out = self._check_training_data(
-            self._flatten(X_val, reset=False),
-            y_val,
-            weight_val,
-            codec=data.codec,
-            multilabel=True,
-            reset=False,
-            precision=data.precision,
-            device=data.device,
-        )
+        try:
+            held_out = self._check_training_data(
+                self._flatten(X_val, reset=False),
+                y_val,
+                weight_val,
+                codec=data.codec,
+                multilabel=True,
+                reset=False,
+                precision=data.precision,
+                device=data.device,
+            )
+        except ValueError as error:
+            raise ValueError(f"The validation set, X_val and y_val, is refused: {error}") from error
         return held_out.rows, held_out.target, held_out.sample_weight
 
     def _check_same_classes(self, data: TrainingData) -> None:

@@ -561,6 +561,22 @@ def test_label_smoothing_without_a_target_to_spread_is_an_error(iris, loss):
         make(loss=loss, label_smoothing=0.1).fit(*iris)
 
 
+@pytest.mark.parametrize("spoil", ["nan", "features", "label"])
+def test_an_error_of_the_validation_set_says_so(iris, spoil):
+    X, y = iris
+    X_val, y_val = X.copy(), y.copy()
+    if spoil == "nan":
+        X_val[0, 0] = np.nan
+    elif spoil == "features":
+        X_val = X_val[:, :3]
+    else:
+        y_val[0] = 7
+    clf = make()
+    with pytest.raises(ValueError, match="X_val and y_val"):
+        clf.fit(X, y, X_val=X_val, y_val=y_val)
+    assert public(clf) == set()
+
+
 def test_class_weights_multiply_sample_weights(iris):
     X, y = iris
     given = {0: 1.0, 1: 3.0, 2: 0.5}
