@@ -16,7 +16,7 @@ from torch import nn
 
 from sknets._base._classifier import TrainingData
 from sknets._base._stacking import CannotStack, StackedFit, Stacker
-from sknets._base._training import Trained, make_loss_of, split_rows
+from sknets._base._training import Trained, make_loss_of, make_smoothed_loss, split_rows
 from sknets._core import Threads, is_out_of_memory, make_generator, make_random_state
 from sknets._data import SubsetRows
 from sknets._engine import (
@@ -37,16 +37,7 @@ from sknets._engine import (
     useful_parts,
     useful_threads,
 )
-from sknets._nn import (
-    MLP,
-    OPTIMISERS,
-    Loss,
-    Task,
-    TaskLoss,
-    get_activation,
-    make_loss,
-    make_schedule,
-)
+from sknets._nn import MLP, OPTIMISERS, Loss, get_activation, make_schedule
 
 # On a CPU, what nets of a stack take per thread, so that a kernel finds most of what the last one
 # has written in the caches. Fewer nets than so many cost more in Python than the caches save.
@@ -295,7 +286,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         make_step = partial(
             StackedModuleStep,
             template=template,
-            make_loss=partial(_make_smoothed_loss, first.loss, loss.task),
+            make_loss=partial(make_smoothed_loss, first.loss, loss.task),
         )
     return Stack(
         members,
@@ -312,12 +303,6 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
 def _is_closed(module: nn.Module, estimator: Any) -> TypeGuard[MLP]:
     """Whether the gradients of a net in a stack have a closed form."""
     return estimator.loss == "log_loss" and has_closed_form(module)
-
-
-def _make_smoothed_loss(name: str, task: Task, label_smoothing: float | torch.Tensor) -> TaskLoss:
-    """Return a loss whose label smoothing is one number, or a tensor with one a net."""
-    is_none = isinstance(label_smoothing, float) and label_smoothing == 0.0
-    return make_loss(name, task, **({} if is_none else {"label_smoothing": label_smoothing}))
 
 
 def _check_gains(template: FlatParameters, loss: Loss, batch_size: int) -> None:

@@ -31,7 +31,15 @@ from sknets._engine import (
     train_lbfgs,
     useful_threads,
 )
-from sknets._nn import OPTIMISERS, Task, TaskLoss, make_loss, make_optimiser, make_schedule
+from sknets._nn import (
+    OPTIMISERS,
+    Loss,
+    Task,
+    TaskLoss,
+    make_loss,
+    make_optimiser,
+    make_schedule,
+)
 
 # Rows, targets and weights.
 Labelled = tuple[Rows, torch.Tensor, torch.Tensor | None]
@@ -181,8 +189,15 @@ def make_loss_of(estimator: Any, module: nn.Module, codec: LabelCodec) -> TaskLo
     """Return the loss that a module of an estimator is trained by."""
     two_logits = codec.kind == "binary" and estimator._n_logits(module, codec) == 2
     task: Task = "multiclass" if two_logits else codec.kind
-    share = estimator.label_smoothing
-    return make_loss(estimator.loss, task, **({"label_smoothing": share} if share else {}))
+    return make_smoothed_loss(estimator.loss, task, estimator.label_smoothing)
+
+
+def make_smoothed_loss(
+    loss: str | Loss, task: Task, label_smoothing: float | torch.Tensor
+) -> TaskLoss:
+    """Return a loss whose label smoothing is one number, or a tensor with one a net."""
+    smooths = isinstance(label_smoothing, torch.Tensor) or label_smoothing > 0
+    return make_loss(loss, task, **({"label_smoothing": label_smoothing} if smooths else {}))
 
 
 def make_step(

@@ -1,7 +1,7 @@
 """Devices, seeds, threads, optional imports, and the only door to scikit-learn's private names."""
 
 from sknets._core._devices import Precision, is_present, resolve_device, resolve_precision
-from sknets._core._dtypes import numpy_dtype
+from sknets._core._dtypes import in_numpy, numpy_dtype
 from sknets._core._memory import free_bytes, is_out_of_memory, release_memory
 from sknets._core._optional import import_optional
 from sknets._core._seeds import (
@@ -23,6 +23,7 @@ __all__ = [
     "fill_dropout_mask_",
     "free_bytes",
     "import_optional",
+    "in_numpy",
     "is_out_of_memory",
     "is_present",
     "limit_threads",

@@ -1,4 +1,4 @@
-"""One floating type, two libraries' names of it."""
+"""Floating types that torch and NumPy share."""
 
 import numpy as np
 import torch
@@ -7,3 +7,8 @@ import torch
 def numpy_dtype(dtype: torch.dtype) -> np.dtype:
     """Return NumPy's name of torch's float32 or float64."""
     return np.dtype(str(dtype).removeprefix("torch."))
+
+
+def in_numpy(tensor: torch.Tensor) -> bool:
+    """Whether NumPy computes with the memory of a tensor: on the CPU, in its own dtypes."""
+    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from sknets._core import in_numpy
+
 # Rows from which a softmax over the classes pays for transposing the logits.
 _MANY_ROWS = 100
 _FEW_CLASSES = 64
@@ -15,8 +17,7 @@ def softmax_of_rows(logits: torch.Tensor) -> torch.Tensor:
 
     A reduction over a short last axis takes ten times as long as one over the first.
     """
-    is_numpys = logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64)
-    if not is_numpys or len(logits) < _MANY_ROWS or logits.shape[1] > _FEW_CLASSES:
+    if not in_numpy(logits) or len(logits) < _MANY_ROWS or logits.shape[1] > _FEW_CLASSES:
         return torch.softmax(logits, 1)
     by_class = logits.detach().numpy().T.copy()
     with np.errstate(invalid="ignore", over="ignore"):

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sknets._core import limit_threads
+from sknets._core import in_numpy, limit_threads
 from sknets._data import Rows
-from sknets._engine._products import in_numpy, rows_times
+from sknets._engine._products import rows_times
 from sknets._nn import MLP, Activation, get_activation
 
 # Bytes of a block inside the widest layer: two of them stay in a core's cache.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sknets._engine._products import in_numpy
+from sknets._core import in_numpy
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

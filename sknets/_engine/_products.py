@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sknets._core import in_numpy
+
 # Multiply-adds of a product up to which OpenBLAS multiplies without packing its factors, which for
 # few rows or columns is twice as fast.
 SMALL_PRODUCT = 1e6
@@ -290,11 +292,6 @@ def _onednn_product() -> TensorProduct | None:
     except AttributeError:
         return None
     return lambda a, b: linear(a, b.T, None, "none", [], "")
-
-
-def in_numpy(tensor: Tensor) -> bool:
-    """Whether NumPy computes with the memory of a tensor: on the CPU, in its own dtypes."""
-    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
 
 
 def make_products(like: Tensor, *, stacked: bool) -> Products:

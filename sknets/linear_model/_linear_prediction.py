@@ -11,9 +11,9 @@ from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sknets._core import SeededRandom
+from sknets._core import SeededRandom, in_numpy
 from sknets._data import as_numpy, as_tensor_view, input_dtype, make_rows
-from sknets._engine._dense_forward import DenseForward, in_numpy
+from sknets._engine._dense_forward import DenseForward
 
 # Fitted arrays that are on the device of X after a fit on tensors.
 _ARRAYS = ("coef_", "intercept_", "n_iter_")

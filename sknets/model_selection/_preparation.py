@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline
 
 from sknets._base import StackedFit, TrainingData, stacker_of
 from sknets._core._sklearn import safe_indexing
 from sknets._data import LabelCodec
-from sknets.model_selection._last_step import last_step, weight_name
+from sknets.model_selection._last_step import has_transformers, last_step, weight_name
 
 if TYPE_CHECKING:
     from sknets.model_selection._plan import Plan
@@ -42,7 +41,7 @@ def prepare_stacks(
         estimator = plan.fits[key].estimator
         last = last_step(estimator)
         setting = None
-        if isinstance(estimator, Pipeline) and len(estimator.steps) > 1:
+        if has_transformers(estimator):
             setting = joblib.hash(estimator[:-1].get_params())
         place = (str(last.device), last.precision)
         groups.setdefault((type(last), setting, *place), []).append(key)
@@ -64,7 +63,7 @@ class _Group:
         """Set ``fit.stacked`` where possible; return the other keys."""
         plan = self.plan
         weight = plan.fit_params.get(weight_name(self.first))
-        if isinstance(self.first, Pipeline) and len(self.first.steps) > 1:
+        if has_transformers(self.first):
             self._transform(weight)
         else:
             self._share(plan.X, plan.y, weight, dict(enumerate(t for t, _ in plan.splits)))

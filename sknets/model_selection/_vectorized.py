@@ -86,8 +86,8 @@ class Vectorized:
         )
         if getattr(self, "_skl_callbacks", None):
             search.set_callbacks(*self._skl_callbacks)
+        params = {k: v for k, v in params.items() if k not in plan.split_params}
         with plan.workers.none():
-            params = {k: v for k, v in params.items() if k not in plan.split_params}
             search.fit(np.arange(num_samples(X))[:, None], y, **params)
         self._take_over(search, plan)
         return self
@@ -139,10 +139,10 @@ class Vectorized:
         if not candidates or not splits:
             return "there is nothing to fit"
         fit_params = dict(routed.estimator.fit)
-        plan = Plan(self.estimator, candidates, splits, X, y, fit_params, self._workers())
-        others = {*routed.estimator.fit, *routed.scorer.score}
-        plan.split_params = set(routed.splitter.split) - others
-        return plan
+        return Plan(
+            *(self.estimator, candidates, splits, X, y, fit_params, self._workers()),
+            split_params=set(routed.splitter.split) - {*fit_params, *routed.scorer.score},
+        )
 
     def _take_over(self: Any, search: Any, plan: Plan) -> None:
         """Take the results of scikit-learn's search, with the fits' own times and estimators."""

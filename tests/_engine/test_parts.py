@@ -49,7 +49,10 @@ def test_a_part_that_fails_ends_the_others():
 def test_threads_take_turns_quickly_while_parts_run():
     before = sys.getswitchinterval()
     seen = []
-    nested = lambda tick: run_parts([lambda tick: None] * 2, 1, lambda: None)  # noqa: E731
+
+    def nested(tick):
+        run_parts([lambda tick: None] * 2, 1, lambda: None)
+
     run_parts([nested, lambda tick: seen.append(sys.getswitchinterval())], 1, lambda: None)
     assert seen[0] < before
     assert sys.getswitchinterval() == before
