@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +78,7 @@ class DenseStep:
         stacked = layers[0].weight.ndim == 3
         self._products = products or make_products(penalised, stacked=stacked)
         self._programs: dict[int, DenseProgram] = {}
+        self._decays: dict[int, Any] = {}  # alpha (..., 1) over the rows of a batch
         self.label_smoothing = label_smoothing
         self._smooths = isinstance(label_smoothing, Tensor) or label_smoothing > 0
         # Of softmax, the loss is kept by its logarithms where their mean is wanted too.
@@ -154,9 +155,9 @@ class DenseStep:
             if weight is not None:
                 self.penalised_grad.addcmul_(self.penalised, inverse * _column(alpha))
             elif isinstance(alpha, Tensor):
-                self.penalised_grad.addcmul_(self.penalised, (alpha / n_rows).unsqueeze(-1))
+                self.penalised_grad.addcmul_(self.penalised, self._decays[n_rows])
             else:
-                self.penalised_grad.add_(self.penalised, alpha=alpha / n_rows)
+                self.penalised_grad.add_(self.penalised, alpha=self._decays[n_rows])
             self._square_norms[self._i]()
         self._i += 1
 
@@ -220,6 +221,7 @@ class DenseStep:
             self._first_products,
         )
         self._programs[n_rows] = program
+        self._decays[n_rows] = _column(self.alpha) / n_rows
         return program
 
     def _draw_mask_(self, mask: Tensor, i: int) -> None:

@@ -121,11 +121,7 @@ class NumpyProducts:
         multiply = self.rows_times(weight.mT, out)
         add_bias = partial(out.add_, bias.unsqueeze(-2))
 
-        def affine(x: np.ndarray) -> None:
-            multiply(x)
-            add_bias()
-
-        return affine
+        return _then(multiply, add_bias)
 
     def rows_times(self, weight_t: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
         """Return a function that writes ``x @ weight_t`` of x (..., B, F), in parts of its rows."""
@@ -159,14 +155,10 @@ class NumpyProducts:
 
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[np.ndarray], Any]:
         add_bias = partial(np.add, out.numpy(), bias.unsqueeze(-1).numpy(), out=out.numpy())
-        if out.shape[-2] * out.shape[-1] <= _TRANSPOSED_NUMBERS:
-            factor, times_rows = weight.numpy(), partial(self.multiply, out=out.numpy())
-
-            def few_logits(x_t: np.ndarray) -> None:
-                times_rows(factor, x_t)
-                add_bias()
-
-            return few_logits
+        n_outputs, n_features = weight.shape[-2:]
+        n = _n_transposed_parts(n_outputs, out.shape[-1], n_features)
+        if n:
+            return _then(self._times_rows(weight, out, n), add_bias)
         # Two transposed factors are then faster than one, so that a copy of the small one pays.
         weight_t = weight.mT.numpy()
         copy = np.empty_like(weight_t, order="C")
@@ -179,6 +171,18 @@ class NumpyProducts:
 
         return logits
 
+    def _times_rows(self, weight: Tensor, out: Tensor, n: int) -> Callable[[np.ndarray], Any]:
+        """Return a function that writes ``weight @ x_t`` of x_t (..., F, B), in n parts of B."""
+        if n == 1:
+            factor, product = weight.numpy(), partial(self.multiply, out=out.numpy())
+            return lambda x_t: product(factor, x_t)
+        parts = (n, out.shape[-1] // n)
+        factor = weight.unsqueeze(-3).numpy()
+        product = partial(np.matmul, out=out.unflatten(-1, parts).transpose(-3, -2).numpy())
+        return lambda x_t: product(
+            factor, x_t.reshape(*x_t.shape[:-1], *parts).swapaxes(-3, -2)
+        )
+
     def sum_rows(self, delta: Tensor, ones: np.ndarray, out: Tensor) -> Callable[[], Any]:
         return partial(self.multiply, ones, delta.numpy(), out=out.numpy())
 
@@ -188,6 +192,14 @@ class NumpyProducts:
     def scale(self, tensor: Tensor) -> Callable[[float], Any]:
         array = tensor.numpy()
         return lambda factor: np.multiply(array, factor, array)
+
+
+def _then(multiply: Callable[[np.ndarray], Any], add_bias: Callable[[], Any]) -> Callable[[np.ndarray], Any]:
+    def affine(x: np.ndarray) -> None:
+        multiply(x)
+        add_bias()
+
+    return affine
 
 
 def _n_parts(work: int, length: int) -> int:
@@ -200,6 +212,14 @@ def _n_parts(work: int, length: int) -> int:
         return 1
     least = math.ceil(work / SMALL_PRODUCT)
     return next((n for n in range(least, least + 3) if length % n == 0), 1)
+
+
+def _n_transposed_parts(n_outputs: int, n_rows: int, n_terms: int) -> int | None:
+    """Return in how many equal parts to cut rows whose transpose is multiplied, None for no such."""
+    least = max(1, math.ceil(n_outputs * n_rows / _TRANSPOSED_NUMBERS))
+    if least > 1 and n_terms < _TRANSPOSED_TERMS:
+        return None
+    return next((n for n in range(least, least + 3) if n_rows % n == 0), None)
 
 
 def rows_times(rows: np.ndarray, weight_t: np.ndarray) -> np.ndarray:

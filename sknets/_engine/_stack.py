@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from time import perf_counter
 from typing import Any, Protocol
@@ -223,8 +224,10 @@ class Stack:
         weights = self._weights(order, lengths) if weighted or padded else None
         sizes = [min(size, n_rows - start) for start in range(0, n_rows, size)]
         starts = range(0, n_rows, size)
-        real = [[min(max(n - start, 0), size) for start in starts] for n in lengths]
-        self.step.begin_epoch(sizes, self.flat.new_tensor(real) if padded else None)
+        # Of each batch, how many rows of each net are not padding.
+        real = [[min(max(n - start, 0), size) for n in lengths] for start in starts]
+        self.step.begin_epoch(sizes, self.flat.new_tensor(real).T if padded else None)
+        updates = self._updates()
         per_batch = len(rows) * size * self.rows.n_features * self.rows.dtype.itemsize
         block_bytes = _CPU_BLOCK_BYTES if self.flat.device.type == "cpu" else _BLOCK_BYTES
         chunk = max(1, block_bytes // max(1, per_batch)) * size
@@ -233,13 +236,15 @@ class Stack:
             x, encoded = self._gather(rows[:, start:stop])
             for first in range(start, stop, size):
                 here = slice(first - start, min(first + size, stop) - start)
-                self.step.n_real = [r[first // size] for r in real]
+                self.step.n_real = real[first // size]
                 weight = None
                 if weights is not None and (weighted or first + size > min(lengths)):
                     weight = weights[:, first : first + size]
                 parts = tuple(t[..., here] for t in encoded)
                 self.step.gradient(x[:, here], parts, weight)
-                self._update()
+                self._n_steps += 1
+                for update in updates:
+                    update()
         return self.step.end_epoch_losses().tolist()
 
     def _weights(self, order: np.ndarray, lengths: list[int]) -> Tensor:
@@ -270,42 +275,48 @@ class Stack:
             x = x if self.step.shares_rows else x.index_select(0, self._group_of)
         return x, encoded
 
-    def _update(self) -> None:
-        self._n_steps += 1
+    def _updates(self) -> list[Callable[[], Any]]:
+        """Return the calls that make a step of all nets at the rates of this epoch."""
+        rates = [m.schedule.rate for m in self.active]
         if self.solver == "adam":
+            calls = []
             start = 0
             for key, group in groupby(self.active, self._kernel_key):
-                rates = [m.schedule.rate for m in group]
-                self._adam_(slice(start, start + len(rates)), rates, key)
-                start += len(rates)
-            return
+                here = slice(start, start + len(list(group)))
+                calls.append(self._adam(here, rates[here], key))
+                start = here.stop
+            return calls
+        momenta = [m.settings["momentum"] for m in self.active]
+        rate, momentum = (self.flat.new_tensor(values)[:, None] for values in (rates, momenta))
+        return [partial(self._sgd_, rate, momentum)]
+
+    def _sgd_(self, rate: Tensor, momentum: Tensor) -> None:
         (velocity,) = self.moments
-        column = self.flat.new_tensor
-        rate = column([m.schedule.rate for m in self.active])[:, None]
-        momentum = column([m.settings["momentum"] for m in self.active])[:, None]
         velocity.mul_(momentum).addcmul_(self.grad, rate, value=-1.0)
         if self.active[0].settings["nesterov"]:
             self.flat.addcmul_(velocity, momentum).addcmul_(self.grad, rate, value=-1.0)
         else:
             self.flat.add_(velocity)
 
-    def _adam_(self, here: slice, rates: list[float], key: tuple) -> None:
-        """Take a step of Adam for neighbours whose settings differ in the learning rate alone.
+    def _adam(self, here: slice, rates: list[float], key: tuple) -> Callable[[], Any]:
+        """Return a step of Adam for neighbours whose settings differ in the learning rate alone.
 
         The step is proportional to the rate: where rates differ, one kernel gives those of rate 1.
         """
-        flat, grad, (first, second) = self.flat[here], self.grad[here], self.moments
-        one_rate = all(rate == rates[0] for rate in rates)
-        weight = flat if one_rate else self._change[here].zero_()
-        adam_(
-            *(weight, grad, first[here], second[here]),
-            step=self._n_steps,
-            lr=rates[0] if one_rate else 1.0,
-            betas=(key[0], key[1]),
-            eps=key[2],
-        )
-        if not one_rate:
-            flat.addcmul_(weight, flat.new_tensor(rates)[:, None])
+        flat, grad, moments = self.flat[here], self.grad[here], [m[here] for m in self.moments]
+        options = {"betas": key[:2], "eps": key[2]}
+        if all(rate == rates[0] for rate in rates):
+            return lambda: adam_(
+                flat, grad, *moments, step=self._n_steps, lr=rates[0], **options
+            )
+        change, column = self._change[here], flat.new_tensor(rates)[:, None]
+
+        def step() -> None:
+            change.zero_()
+            adam_(change, grad, *moments, step=self._n_steps, lr=1.0, **options)
+            flat.addcmul_(change, column)
+
+        return step
 
     # -- the end of an epoch ---------------------------------------------------------------------
 

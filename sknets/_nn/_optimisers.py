@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -126,7 +127,7 @@ class Adam(Optimiser):
 
     Kingma and Ba (2015, end of section 2) move the bias corrections into the learning rate, which
     leaves epsilon uncorrected; scikit-learn does that too, while ``torch.optim.Adam`` corrects the
-    second moment before it adds epsilon. Dividing epsilon by the correction makes them equal.
+    second moment before it adds epsilon. So the corrections are made before torch's kernel is called.
 
     Parameters
     ----------
@@ -183,23 +184,30 @@ def adam_(
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """Apply step number `step` of Adam in place, to the weights and to both moments."""
-    count = torch.full((), float(step), device=weight.device)
+    """Apply step number `step` of Adam in place, to the weights and to both moments.
+
+    The kernel is told that infinitely many steps are done, so that it corrects nothing itself.
+    """
     torch._fused_adam_(
         [weight],
         [grad],
         [first],
         [second],
         [],
-        [count],
-        lr=lr,
+        [_infinity(weight.device)],
+        lr=lr * math.sqrt(1.0 - betas[1] ** step) / (1.0 - betas[0] ** step),
         beta1=betas[0],
         beta2=betas[1],
         weight_decay=0.0,
-        eps=eps / math.sqrt(1.0 - betas[1] ** step),
+        eps=eps,
         amsgrad=False,
         maximize=False,
     )
+
+
+@cache
+def _infinity(device: torch.device) -> Tensor:
+    return torch.tensor(math.inf, dtype=torch.float32, device=device)
 
 
 @dataclass(frozen=True)
