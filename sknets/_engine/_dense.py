@@ -143,7 +143,7 @@ class DenseStep:
         self._output_gradient(program.logits, residual, target)
         self._row_weights.append(weight)
         if weight is None:
-            program.scale_residual(1.0 / n_rows)
+            program.average()
         else:
             inverse = _inverse(weight.sum(-1, keepdim=True))  # (..., 1)
             residual.mul_((weight * inverse).unsqueeze(-2))

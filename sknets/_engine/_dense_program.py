@@ -60,8 +60,8 @@ class DenseProgram:
         Then gives the logits.
     logits, residual : Tensor of shape (..., K, B)
         The logits, and where the gradient by them is to be written.
-    scale_residual : callable (factor) -> None
-        Multiplies the residual by a number.
+    average : callable () -> None
+        Divides the residual by the number of rows.
     backward : list of callable
         Then gives all gradients but that of the first layer's weights.
     first_delta : operand of shape (..., B, H)
@@ -87,7 +87,7 @@ class DenseProgram:
         widths = [layer.bias.shape[-1] for layer in layers]
         self.logits = self._empty(widths[-1], n_rows)
         self.residual = self._empty(widths[-1], n_rows)
-        self.scale_residual = products.scale(self.residual)
+        self.average = products.scale(self.residual, 1.0 / n_rows)
         like = layers[0].bias
         self._ones = products.operand(torch.ones(n_rows, dtype=like.dtype, device=like.device))
         self._outputs: list[Tensor] = []  # of the hidden layers, (..., B, H)

@@ -71,7 +71,7 @@ class Products(FirstProducts, Protocol):
     def squared_norm(self, vector: Tensor, out: Tensor) -> Callable[[], Any]:
         """Return a function that writes the sum of squares over the last axis."""
 
-    def scale(self, tensor: Tensor) -> Callable[[float], Any]:
+    def scale(self, tensor: Tensor, factor: float) -> Callable[[], Any]:
         """Return a function that multiplies the tensor by a number, in place."""
 
 
@@ -102,8 +102,8 @@ class TorchProducts:
     def squared_norm(self, vector: Tensor, out: Tensor) -> Callable[[], Any]:
         return partial(torch.linalg.vecdot, vector, vector, out=out)
 
-    def scale(self, tensor: Tensor) -> Callable[[float], Any]:
-        return tensor.mul_
+    def scale(self, tensor: Tensor, factor: float) -> Callable[[], Any]:
+        return partial(tensor.mul_, factor)
 
 
 class NumpyProducts:
@@ -179,9 +179,7 @@ class NumpyProducts:
         parts = (n, out.shape[-1] // n)
         factor = weight.unsqueeze(-3).numpy()
         product = partial(np.matmul, out=out.unflatten(-1, parts).transpose(-3, -2).numpy())
-        return lambda x_t: product(
-            factor, x_t.reshape(*x_t.shape[:-1], *parts).swapaxes(-3, -2)
-        )
+        return lambda x_t: product(factor, x_t.reshape(*x_t.shape[:-1], *parts).swapaxes(-3, -2))
 
     def sum_rows(self, delta: Tensor, ones: np.ndarray, out: Tensor) -> Callable[[], Any]:
         return partial(self.multiply, ones, delta.numpy(), out=out.numpy())
@@ -189,12 +187,14 @@ class NumpyProducts:
     def squared_norm(self, vector: Tensor, out: Tensor) -> Callable[[], Any]:
         return partial(self._square, vector.numpy(), vector.numpy(), out=out.numpy())
 
-    def scale(self, tensor: Tensor) -> Callable[[float], Any]:
+    def scale(self, tensor: Tensor, factor: float) -> Callable[[], Any]:
         array = tensor.numpy()
-        return lambda factor: np.multiply(array, factor, array)
+        return partial(np.multiply, array, np.array(factor, array.dtype), array)
 
 
-def _then(multiply: Callable[[np.ndarray], Any], add_bias: Callable[[], Any]) -> Callable[[np.ndarray], Any]:
+def _then(
+    multiply: Callable[[np.ndarray], Any], add_bias: Callable[[], Any]
+) -> Callable[[np.ndarray], Any]:
     def affine(x: np.ndarray) -> None:
         multiply(x)
         add_bias()
@@ -215,7 +215,7 @@ def _n_parts(work: int, length: int) -> int:
 
 
 def _n_transposed_parts(n_outputs: int, n_rows: int, n_terms: int) -> int | None:
-    """Return in how many equal parts to cut rows whose transpose is multiplied, None for no such."""
+    """Return in how many parts to cut rows whose transpose is multiplied, None where none help."""
     least = max(1, math.ceil(n_outputs * n_rows / _TRANSPOSED_NUMBERS))
     if least > 1 and n_terms < _TRANSPOSED_TERMS:
         return None

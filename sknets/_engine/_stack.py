@@ -306,9 +306,7 @@ class Stack:
         flat, grad, moments = self.flat[here], self.grad[here], [m[here] for m in self.moments]
         options = {"betas": key[:2], "eps": key[2]}
         if all(rate == rates[0] for rate in rates):
-            return lambda: adam_(
-                flat, grad, *moments, step=self._n_steps, lr=rates[0], **options
-            )
+            return lambda: adam_(flat, grad, *moments, step=self._n_steps, lr=rates[0], **options)
         change, column = self._change[here], flat.new_tensor(rates)[:, None]
 
         def step() -> None:

@@ -69,7 +69,7 @@ def _keep(grad: Tensor, y: Tensor) -> Tensor:
 
 
 def _relu(x: Tensor, *, out: Tensor | None = None) -> Tensor:
-    return torch.clamp_min(x, 0.0, out=out)
+    return x.relu_() if out is x else torch.clamp_min(x, 0.0, out=out)
 
 
 def _from_aten(name: str, *args: float) -> Forward:

@@ -127,7 +127,7 @@ class Adam(Optimiser):
 
     Kingma and Ba (2015, end of section 2) move the bias corrections into the learning rate, which
     leaves epsilon uncorrected; scikit-learn does that too, while ``torch.optim.Adam`` corrects the
-    second moment before it adds epsilon. So the corrections are made before torch's kernel is called.
+    second moment before it adds epsilon. So torch's kernel is given a corrected learning rate.
 
     Parameters
     ----------
