@@ -1,5 +1,6 @@
 """scikit-learn's neural networks on PyTorch."""
 
+from sknets import datasets as datasets
 from sknets.linear_model import LogisticRegression, Perceptron
 from sknets.model_selection import VectorizedGridSearchCV, VectorizedRandomizedSearchCV
 from sknets.neural_network import CNNClassifier, MLPClassifier, NetClassifier

@@ -48,6 +48,24 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         """Return a new module with initial weights; its dtype is float64."""
         raise NotImplementedError
 
+    def _renew_module(self, data: TrainingData) -> nn.Module:
+        """Return a copy of the fitted module to go on with, as the parameters are now."""
+        module = self._build_module(data.rows.n_features, data.codec, np.random.RandomState(0))
+        fitted = self.module_.state_dict()
+        before, now = _shapes(fitted), _shapes(module.state_dict())
+        for name in [*before, *now]:
+            if before.get(name) != now.get(name):
+                raise ValueError(
+                    "The layers must have the sizes of the last fit to go on from its weights, got "
+                    f"{now.get(name, 'none')} instead of {before.get(name, 'none')} for {name}. "
+                    "fit with warm_start=False begins anew."
+                )
+        module.load_state_dict(fitted)
+        return module
+
+    def _check_module(self, module: nn.Module, codec: LabelCodec) -> None:
+        """Raise if a module, in the dtype of its training, is not one that can be trained."""
+
     def _engine_module(self, module: nn.Module) -> nn.Module:
         """Return what the engine runs on flat rows; the module itself if it takes them."""
         return module
@@ -243,11 +261,12 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
     ) -> tuple[nn.Module, Progress]:
         """Return the module and progress to go on with, or new ones."""
         if goes_on:
-            module, progress = copy.deepcopy(self.module_), self._progress.copy()
+            module, progress = self._renew_module(data), self._progress.copy()
         else:
             module = self._build_module(data.rows.n_features, data.codec, random_state)
             progress = Progress()
         module = module.to(data.device, data.precision.dtype)
+        self._check_module(module, data.codec)
         self._lay_out(module, data)
         return module, progress
 
@@ -321,6 +340,10 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _shapes(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _first_parameter(module: nn.Module) -> nn.Parameter:

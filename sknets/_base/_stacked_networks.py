@@ -92,6 +92,7 @@ class NetworkStacker(Stacker):
         try:
             random_state = np.random.RandomState(0)
             module = estimator._build_module(data.rows.n_features, data.codec, random_state)
+            module.to(data.precision.dtype)
             inside = _numbers_inside(estimator._engine_module(module), data.rows.slice(0, 1))
         except Exception:  # its fit will say what is wrong
             return 1
@@ -174,6 +175,7 @@ def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
     random_state = make_random_state(copy.deepcopy(estimator.random_state))
     module = estimator._build_module(data.rows.n_features, data.codec, random_state)
     module.to(data.device, data.precision.dtype)
+    estimator._check_module(module, data.codec)
     loss = make_loss_of(estimator, module, data.codec)
     rows, validation = fit.rows, None
     if estimator.early_stopping:

@@ -33,6 +33,9 @@ from sklearn.utils._seq_dataset import (
 from sklearn.utils.multiclass import _check_partial_fit_first_call as check_partial_fit_first_call
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight_shape
 from sklearn.utils.validation import _check_y as check_y
+
+# The names that an estimator remembers of the features of X.
+from sklearn.utils.validation import _get_feature_names as feature_names
 from sklearn.utils.validation import _num_samples as num_samples
 
 
@@ -68,6 +71,7 @@ __all__ = [
     "check_partial_fit_first_call",
     "check_sample_weight_shape",
     "check_y",
+    "feature_names",
     "fit_context",
     "get_namespace_and_device",
     "move_to",

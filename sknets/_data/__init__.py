@@ -14,7 +14,7 @@ from sknets._data._rows import (
     is_memory_mapped,
     make_rows,
 )
-from sknets._data._weights import check_sample_weight, combine_weights
+from sknets._data._weights import check_class_weight, check_sample_weight, combine_weights
 
 __all__ = [
     "NUMPY",
@@ -28,6 +28,7 @@ __all__ = [
     "as_numpy",
     "as_tensor_view",
     "assemble",
+    "check_class_weight",
     "check_features",
     "check_labels",
     "check_sample_weight",

@@ -35,6 +35,23 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None
     return weights
 
 
+def check_class_weight(class_weight: Any, classes: np.ndarray) -> None:
+    """Raise a ValueError unless weights are given by classes, each of which is one of `classes`."""
+    if isinstance(class_weight, list):
+        raise ValueError(
+            "class_weight must be a list only where y has many labels, one dict for each, got "
+            f"{class_weight!r} for y of one label a row. A dict has the weights of classes."
+        )
+    if isinstance(class_weight, dict):
+        known = np.asarray(classes).tolist()
+        unknown = set(class_weight) - set(known)
+        if unknown:
+            raise ValueError(
+                f"class_weight must name classes of y, which are {known}, got a weight for "
+                f"{sorted(unknown, key=str)}."
+            )
+
+
 def combine_weights(
     sample_weight: np.ndarray | None, class_weight: Any, y: Any, classes: np.ndarray
 ) -> np.ndarray | None:
@@ -47,13 +64,8 @@ def combine_weights(
     """
     if class_weight is None:
         return sample_weight
-    if isinstance(class_weight, dict):
-        unknown = set(class_weight) - set(np.asarray(classes).tolist())
-        if unknown and getattr(y, "ndim", 1) == 1:
-            raise ValueError(
-                f"class_weight must name classes of y, which are {np.asarray(classes).tolist()}, "
-                f"got a weight for {sorted(unknown, key=str)}."
-            )
+    if getattr(y, "ndim", 1) == 1:
+        check_class_weight(class_weight, classes)
     by_class = compute_sample_weight(class_weight, y)
     if not (np.isfinite(by_class).all() and (by_class >= 0).all()):
         raise ValueError(

@@ -70,13 +70,24 @@ class AutogradStep:
                 stack.enter_context(SeededRandom(self.generator))
             if self.autocast is not None:
                 stack.enter_context(torch.autocast(x.device.type, self.autocast))
-            logits = self.module(x)
+            logits = self._logits(x)
         objective = weighted_mean(self.loss(logits, goal), weight)
         objective.backward()
         data_loss = objective.detach()
         if self.alpha:
             data_loss = data_loss + self._penalise(len(x), weight)
         self._sum.add_(data_loss, alpha=len(x))
+
+    def _logits(self, x: Tensor) -> Tensor:
+        try:
+            return self.module(x)
+        except ValueError as error:
+            if len(x) > 1:
+                raise
+            raise ValueError(
+                "batch_size must not leave a last batch of one row where the net cannot train on "
+                f"one, as batch normalisation cannot: {error}"
+            ) from error
 
     @torch.no_grad()
     def _penalise(self, n_rows: int, weight: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from sknets._base import TrainingData
 from sknets._core import numpy_dtype
-from sknets._data import SubsetRows, as_numpy
+from sknets._data import SubsetRows, as_numpy, check_class_weight
 from sknets._engine._perceptron_task import PerceptronResult, PerceptronSettings, PerceptronTask
 
 # scikit-learn lets the intercept learn slowly on sparse rows, whose features are rarely seen.
@@ -44,6 +44,7 @@ def _class_steps(estimator: Any, data: TrainingData, positive: np.ndarray) -> np
     classes = data.codec.classes
     weights = np.ones(len(classes))
     if estimator.class_weight is not None:
+        check_class_weight(estimator.class_weight, classes)
         labels = classes[data.target.cpu().numpy()]
         weights = compute_class_weight(estimator.class_weight, classes=classes, y=labels)
     if not (np.isfinite(weights).all() and (weights >= 0).all()):

@@ -104,7 +104,7 @@ class VectorizedGridSearchCV(DocumentedMixin, Vectorized, GridSearchCV):
     >>> grid = {"learning_rate_init": [0.001, 0.01], "alpha": [1e-4, 1e-2]}
     >>> search = VectorizedGridSearchCV(net, grid, cv=3).fit(X, y)
     >>> search.vectorization_[0][0]
-    'stack 1 of 12 nets'
+    'stack 1 (12 nets)'
     """
 
     _parameter_constraints: dict = {**GridSearchCV._parameter_constraints, **STACK_CONSTRAINTS}

@@ -19,7 +19,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from sknets._base import StackedFit, TrainingData, stacker_of
-from sknets._core._sklearn import safe_indexing
+from sknets._core._sklearn import feature_names, safe_indexing
 from sknets._data import LabelCodec
 from sknets.model_selection._last_step import has_transformers, last_step, weight_name
 
@@ -58,6 +58,7 @@ class _Group:
         self.first = plan.fits[keys[0]].estimator
         self.left_out: list[Key] = []
         self._seconds: dict[int, float] = {}
+        self._names: dict[int, Any] = {}  # of the transformed features of each fold, if any
 
     def prepare(self) -> list[Key]:
         """Set ``fit.stacked`` where possible; return the other keys."""
@@ -85,6 +86,7 @@ class _Group:
             y = safe_indexing(plan.y, train)
             try:
                 part = head.fit_transform(safe_indexing(plan.X, train), y)
+                self._names[fold] = feature_names(part)
             except Exception as error:  # the candidates of this fold fail, as they would alone
                 self._fail(fold, error)
                 continue
@@ -132,6 +134,8 @@ class _Group:
             fit, fold = self.plan.fits[key], key[1]
             last = last_step(fit.estimator)
             vars(last).update(learned)
+            if self._names.get(fold) is not None:
+                last.feature_names_in_ = self._names[fold]
             fit.seconds = self._seconds.get(fold, 0.0)
             fit.stacked = StackedFit(last, rows[fold], shown[fold])
 

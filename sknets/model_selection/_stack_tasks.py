@@ -99,7 +99,7 @@ def run_stacks(
         for size in sizes:
             number += 1
             for fit in stack[start : start + size]:
-                fit.where = f"stack {number} of {size} nets"
+                fit.where = f"stack {number} ({size} net{'s' if size > 1 else ''})"
             start += size
 
 

@@ -22,6 +22,7 @@ from sknets.neural_network._sample_shape import (
     check_holds,
     flatten_samples,
     resolve_sample_shape,
+    warn_of_other_order,
 )
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
@@ -382,6 +383,8 @@ class CNNClassifier(BaseNetwork):
             self._given_shape = None if flat else tuple(X.shape[1:])
             if not flat:
                 resolve_sample_shape(X.shape, self.input_shape, self.channels)
+                if self.input_shape is None:
+                    warn_of_other_order(X.shape, self.channels)
         elif not flat:
             check_holds(X.shape, self._sample_shape, self._channels)
         return flatten_samples(X)

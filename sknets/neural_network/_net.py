@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
+from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork, TrainingData
 from sknets._core import SeededRandom, make_generator, value_key
 from sknets._data import LabelCodec
 from sknets.neural_network._sample_shape import as_array_if_nested, flatten_samples
@@ -251,13 +252,14 @@ class NetClassifier(BaseNetwork):
                 "module must have at least one parameter to train (requires_grad=True), got "
                 f"{type(module).__name__} without one."
             )
-        module = module.double()
         if any(is_lazy(p) for p in module.parameters()):
             # The first rows that they see give lazy layers their weights.
             with SeededRandom(generator or make_generator(random_state)):
                 self._n_logits(module, codec)
-        self._check_logits(module, codec)
-        return module
+        return module.double()
+
+    def _renew_module(self, data: TrainingData) -> nn.Module:
+        return copy.deepcopy(self.module_)  # nothing but `module` says what it looks like
 
     def _call_factory(self, n_features: int, codec: LabelCodec) -> nn.Module:
         n_classes = max(2, len(codec.classes)) if codec.kind == "binary" else codec.n_outputs
@@ -279,8 +281,9 @@ class NetClassifier(BaseNetwork):
             )
         return module
 
-    def _check_logits(self, module: nn.Module, codec: LabelCodec) -> None:
-        n_logits = self._n_logits(module, codec)
+    def _check_module(self, module: nn.Module, codec: LabelCodec) -> None:
+        logits = self._probe(module)
+        n_logits = logits.shape[1]
         n_classes = len(codec.classes)
         allowed = (1, 2) if codec.kind == "binary" else (n_classes,)
         if n_logits not in allowed:
@@ -289,19 +292,29 @@ class NetClassifier(BaseNetwork):
                 f"module must give {number} logits a sample for {n_classes} classes or labels, "
                 f"got {n_logits}."
             )
+        if codec.kind != "multilabel" and n_logits > 1 and _are_probabilities(logits):
+            warnings.warn(
+                "module must give logits, got numbers from 0 to 1 that add up to 1 for a row: its "
+                "last layer seems to be a softmax. Leave it out, for the loss has one already.",
+                stacklevel=2,
+            )
 
     def _n_logits(self, module: nn.Module, codec: LabelCodec) -> int:
+        return self._probe(module).shape[1]
+
+    def _probe(self, module: nn.Module) -> torch.Tensor:
+        """Return the logits (2, n_logits) that the module gives for two rows of zeros."""
         parameter = next(module.parameters())
         was_training = module.training
         shape = self._sample_shape or (self.n_features_in_,)
-        sample = torch.zeros((1, *shape), dtype=parameter.dtype, device=parameter.device)
+        rows = torch.zeros((2, *shape), dtype=parameter.dtype, device=parameter.device)
         try:
             with torch.no_grad():
-                logits = module.eval()(sample)
+                logits = module.eval()(rows)
         except RuntimeError as error:
             raise ValueError(
-                f"module must take rows of X, each of shape {shape}, got an error from it for one "
-                f"such row: {error}."
+                f"module must take rows of X, each of shape {shape}, in {rows.dtype} (the dtype of "
+                f"X, or precision=), got an error from it for two such rows: {error}."
             ) from error
         module.train(was_training)
         if not isinstance(logits, torch.Tensor):
@@ -309,12 +322,12 @@ class NetClassifier(BaseNetwork):
                 "module must give logits of shape (n_samples, n_classes), got a "
                 f"{type(logits).__name__}."
             )
-        if logits.ndim != 2 or len(logits) != 1:
+        if logits.ndim != 2 or len(logits) != 2:
             raise ValueError(
                 "module must give logits of shape (n_samples, n_classes), got shape "
-                f"{tuple(logits.shape)} for one sample."
+                f"{tuple(logits.shape)} for two samples."
             )
-        return logits.shape[1]
+        return logits
 
     def _engine_module(self, module: nn.Module) -> nn.Module:
         if self._sample_shape is None:
@@ -326,3 +339,10 @@ class NetClassifier(BaseNetwork):
 
     def _uses_random_numbers(self, module: nn.Module) -> bool:
         return True
+
+
+def _are_probabilities(logits: torch.Tensor) -> bool:
+    """Whether the rows are numbers from 0 to 1 that add up to 1, which logits hardly are."""
+    near = 1e-5
+    sums = logits.sum(1)
+    return bool((logits >= 0).all() and ((sums - 1).abs() < near).all())

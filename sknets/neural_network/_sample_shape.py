@@ -7,6 +7,7 @@ rows their shape back, so validation, batches and weights see a table as everywh
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,25 @@ def resolve_sample_shape(x_shape: tuple, input_shape: Any, channels: str) -> tup
         return (1, *given) if channels == "first" else (*given, 1)
     raise ValueError(
         "X must have shape (n_samples, n_features), (n_samples, height, width), or both and a "
-        f"channel axis, got {tuple(x_shape)}. Reshape your data."
+        f"channel axis, got {_text(x_shape)}. Reshape your data."
     )
+
+
+def warn_of_other_order(x_shape: tuple[int, ...], channels: str) -> None:
+    """Warn of images that look like those of the other order: of many channels, 1 or 3 wide."""
+    if len(x_shape) != 4:
+        return
+    place, other, axis = (1, -1, "last") if channels == "first" else (-1, 1, "first")
+    if x_shape[other] in (1, 3) and x_shape[place] > 4:
+        warnings.warn(
+            f'With channels="{channels}", X of shape {_text(x_shape)} has {x_shape[place]} '
+            f'channels. If its {axis} axis holds the channels, set channels="{axis}".',
+            stacklevel=2,
+        )
+
+
+def _text(shape: tuple) -> str:
+    return f"({', '.join(map(str, shape))})"
 
 
 def check_holds(x_shape: tuple, sample_shape: tuple[int, ...], channels: str) -> None:
@@ -77,7 +95,7 @@ def check_holds(x_shape: tuple, sample_shape: tuple[int, ...], channels: str) ->
     if given not in accepted:
         raise ValueError(
             f"X must hold samples of shape {sample_shape}, or rows of {accepted[1][0]} features, "
-            f"got X of shape {tuple(x_shape)}."
+            f"got X of shape {_text(x_shape)}."
         )
 
 

@@ -164,8 +164,10 @@ def test_weights_of_classes_are_named_by_label(estimator, groups):
     assert_array_equal(weighted.classes_[[0, 1]], ["common", "rare"])
     by_rows = fresh(estimator).fit(X, labels, sample_weight=[heavy[label] for label in labels])
     assert_allclose(weighted.decision_function(X), by_rows.decision_function(X), rtol=1e-6)
-    with pytest.raises(ValueError, match="class_weight"):
+    with pytest.raises(ValueError, match=r"class_weight must name classes .*\['unheard'\]"):
         fresh(estimator, class_weight={"unheard": 2.0}).fit(X, labels)
+    with pytest.raises(ValueError, match=r"class_weight.* must be .*\[2.0, 1.0\]"):
+        fresh(estimator, class_weight=[2.0, 1.0]).fit(X, labels)
 
 
 # -- partial_fit ---------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def test_every_worker_has_a_stack(example):
     ) as cluster:
         search = example.search_on(Client(cluster), 2)
     places = {place for row in search.vectorization_ for place in row}
-    assert places == {"stack 1 of 23 nets", "stack 2 of 22 nets"}
+    assert places == {"stack 1 (23 nets)", "stack 2 (22 nets)"}
     assert search.best_score_ > 0.9
 
 

@@ -29,4 +29,4 @@ def test_stacks_are_the_tasks_of_a_cluster(backend, package):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["difference"] < 1e-9
-    assert found["stacks"] == ["stack 1 of 6 nets", "stack 2 of 6 nets"]
+    assert found["stacks"] == ["stack 1 (6 nets)", "stack 2 (6 nets)"]

@@ -1,12 +1,16 @@
 """Corners of a search in which it has to be GridSearchCV all the same."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn import config_context
 from sklearn.datasets import load_iris
+from sklearn.feature_selection import SelectKBest
 from sklearn.metrics import accuracy_score, check_scoring
-from sklearn.model_selection import GridSearchCV, GroupKFold
-from sklearn.pipeline import Pipeline
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sknets.linear_model import LogisticRegression
 from sknets.model_selection import VectorizedGridSearchCV
@@ -129,3 +133,19 @@ def test_any_bit_generator(data):
     grid = {"alpha": [0.1, 1.0]}
     search = VectorizedGridSearchCV(mlp(random_state=state), grid, cv=3).fit(*data)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_pipelines_that_pass_frames_on(data):
+    """The names of the features are those of each fold, which may differ."""
+    pytest.importorskip("pandas")
+    X, y = data
+    pipeline = make_pipeline(StandardScaler(), SelectKBest(k=2), mlp()).set_output(
+        transform="pandas"
+    )
+    y = np.where(np.arange(len(y)) < 75, y, np.roll(y, 1))  # noise in a half: other features
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*feature names")
+        search = both(pipeline, {"mlpclassifier__alpha": [1e-4, 1.0]}, X, y, cv=KFold(2))
+    assert list(search.best_estimator_[-1].feature_names_in_) == list(
+        search.best_estimator_[:-1].get_feature_names_out()
+    )

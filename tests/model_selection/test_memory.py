@@ -43,7 +43,7 @@ def test_a_stack_is_halved_where_memory_runs_out(error, monkeypatch):
     monkeypatch.setattr(Hungry, "failures", [error, error])
     ours = search().fit(X, y)
     assert {place for row in ours.vectorization_ for place in row} == {
-        f"stack {i} of 4 nets" for i in (1, 2, 3, 4)
+        f"stack {i} (4 nets)" for i in (1, 2, 3, 4)
     }
     np.testing.assert_allclose(
         ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"], atol=1e-9
@@ -64,7 +64,7 @@ def test_max_stack_bytes_bounds_the_stacks():
     sizes = []
     for n_bytes in (10_000, 100_000, "auto"):
         places = search(max_stack_bytes=n_bytes).fit(X, y).vectorization_
-        sizes.append(max(int(place.split()[3]) for row in places for place in row))
+        sizes.append(max(int(place.split("(")[1].split()[0]) for row in places for place in row))
     assert sizes[0] < sizes[1] < sizes[2] == 16
 
 
@@ -75,6 +75,4 @@ def test_normalised_nets_are_estimated_too(normalization):
     grid = {"random_state": [0, 1, 2, 3]}
     search = VectorizedGridSearchCV(net, grid, cv=2, refit=False, max_stack_bytes=10_000)
     places = search.fit(X, y).vectorization_
-    assert {place for row in places for place in row} == {
-        f"stack {i} of 1 nets" for i in range(1, 9)
-    }
+    assert {place for row in places for place in row} == {f"stack {i} (1 net)" for i in range(1, 9)}

@@ -51,8 +51,8 @@ def test_a_bar_over_stacks_in_other_processes():
     with joblib.parallel_config(backend="loky", n_jobs=2):
         search.fit(*load_iris(return_X_y=True))
     assert {place for row in search.vectorization_ for place in row} == {
-        "stack 1 of 3 nets",
-        "stack 2 of 3 nets",
+        "stack 1 (3 nets)",
+        "stack 2 (3 nets)",
     }
     assert bar.ended.count("stacks") == bar.ended.count("scoring") == 1
 

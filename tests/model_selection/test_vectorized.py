@@ -106,8 +106,8 @@ def test_an_invalid_parameter_is_refused_as_in_scikit_learn(data):
 def test_small_stacks_give_the_same(data):
     whole = VectorizedGridSearchCV(net(), GRID, cv=3).fit(*data)
     parts = VectorizedGridSearchCV(net(), GRID, cv=3, max_stack_bytes=1).fit(*data)
-    assert whole.vectorization_[0][0] == "stack 1 of 6 nets"
-    assert parts.vectorization_[0][0] == "stack 1 of 1 nets"
+    assert whole.vectorization_[0][0] == "stack 1 (6 nets)"
+    assert parts.vectorization_[0][0] == "stack 1 (1 net)"
     np.testing.assert_allclose(
         whole.cv_results_["mean_test_score"], parts.cv_results_["mean_test_score"]
     )

@@ -48,10 +48,10 @@ def places(fitted):
 def test_devices_share_the_stacks(data, expected):
     ours = search(devices=["cpu", "cpu"]).fit(*data)
     assert_same(ours, expected)
-    assert places(ours) == {"stack 1 of 6 nets", "stack 2 of 6 nets"}
+    assert places(ours) == {"stack 1 (6 nets)", "stack 2 (6 nets)"}
     ours = search(devices=["cpu"] * 4).fit(*data)
     assert_same(ours, expected)
-    assert places(ours) == {f"stack {i} of 3 nets" for i in (1, 2, 3, 4)}
+    assert places(ours) == {f"stack {i} (3 nets)" for i in (1, 2, 3, 4)}
 
 
 def test_devices_are_of_one_type(data):
@@ -76,7 +76,7 @@ def test_stacks_are_the_tasks_of_a_backend(data, expected, backend):
     with joblib.parallel_config(backend=backend, n_jobs=2):
         ours = search().fit(*data)
     assert_same(ours, expected)
-    assert places(ours) == {"stack 1 of 6 nets", "stack 2 of 6 nets"}
+    assert places(ours) == {"stack 1 (6 nets)", "stack 2 (6 nets)"}
     np.testing.assert_allclose(
         ours.best_estimator_.predict_proba(data[0]),
         expected.best_estimator_.predict_proba(data[0]),
@@ -87,15 +87,15 @@ def test_stacks_are_the_tasks_of_a_backend(data, expected, backend):
 def test_one_stack_is_cut_for_the_workers(data):
     with joblib.parallel_config(backend="threading", n_jobs=3):
         ours = VectorizedGridSearchCV(net(), {"alpha": [1e-4, 1.0]}, cv=3).fit(*data)
-    assert places(ours) == {f"stack {i} of 2 nets" for i in (1, 2, 3)}
+    assert places(ours) == {f"stack {i} (2 nets)" for i in (1, 2, 3)}
 
 
 def test_n_jobs_alone_leaves_stacks_together(data, expected):
     ours = search(n_jobs=2).fit(*data)
     assert_same(ours, expected)
-    assert places(ours) == {"stack 1 of 6 nets", "stack 2 of 6 nets"}
+    assert places(ours) == {"stack 1 (6 nets)", "stack 2 (6 nets)"}
     ours = VectorizedGridSearchCV(net(), {"alpha": [1e-4, 1.0]}, cv=3, n_jobs=2).fit(*data)
-    assert places(ours) == {"stack 1 of 6 nets"}
+    assert places(ours) == {"stack 1 (6 nets)"}
 
 
 def test_a_failure_on_a_worker_is_told(data):
@@ -151,7 +151,7 @@ def test_a_stack_in_parts_gives_the_same(data, settings, monkeypatch):
     for name, expected in theirs.cv_results_.items():
         if name.startswith("split"):
             np.testing.assert_allclose(ours.cv_results_[name], expected, atol=1e-9)
-    assert places(ours) == {"stack 1 of 24 nets"}
+    assert places(ours) == {"stack 1 (24 nets)"}
 
 
 def test_a_net_that_fails_in_a_part_fails_alone(data, monkeypatch):
@@ -171,4 +171,4 @@ def test_large_stacks_are_cut_to_what_the_caches_hold(data):
     fitted = VectorizedGridSearchCV(wide, grid, cv=5, refit=False).fit(*data)
     assert 1 < len(places(fitted)) <= 17  # of 12 nets or more
     whole = VectorizedGridSearchCV(wide, grid, cv=5, refit=False, max_stack_bytes=2**40)
-    assert places(whole.fit(*data)) == {"stack 1 of 200 nets"}
+    assert places(whole.fit(*data)) == {"stack 1 (200 nets)"}

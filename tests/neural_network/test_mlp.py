@@ -711,6 +711,31 @@ def test_warm_start_continues_history_and_counts(iris):
     assert clf.loss_curve_[-1] < clf.loss_curve_[0]
 
 
+@pytest.mark.parametrize("go_on", ["fit", "partial_fit"])
+def test_going_on_with_other_layers_is_refused(iris, go_on):
+    clf = make(hidden_layer_sizes=(5,), warm_start=True).fit(*iris)
+    before = [coef.copy() for coef in clf.coefs_]
+    clf.set_params(hidden_layer_sizes=(7, 3))
+    with pytest.raises(
+        ValueError, match=r"sizes of the last fit .*got \(7, 4\) instead of \(5, 4\)"
+    ):
+        getattr(clf, go_on)(*iris)
+    for coef, expected in zip(clf.coefs_, before, strict=True):
+        np.testing.assert_array_equal(coef, expected)
+    clf.set_params(warm_start=False).fit(*iris)
+    assert [coef.shape for coef in clf.coefs_] == [(4, 7), (7, 3), (3, 3)]
+
+
+def test_going_on_with_another_activation_and_dropout(iris):
+    X, _ = iris
+    clf = make(warm_start=True, activation="relu").fit(*iris)
+    clf.set_params(activation="tanh", dropout=0.5, learning_rate_init=1e-12, max_iter=1).fit(*iris)
+    assert [m.p for m in clf.module_.modules() if isinstance(m, torch.nn.Dropout)] == [0.5]
+    hidden = np.tanh(X @ clf.coefs_[0] + clf.intercepts_[0])
+    logits = hidden @ clf.coefs_[1] + clf.intercepts_[1]
+    np.testing.assert_allclose(clf.decision_function(X), logits, rtol=1e-9)
+
+
 def test_a_clone_of_a_warm_starter_starts_anew(iris):
     clf = make(warm_start=True).fit(*iris)
     assert clone(clf).fit(*iris).loss_curve_ == clf.loss_curve_

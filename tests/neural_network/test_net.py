@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -266,7 +267,7 @@ class Pair(nn.Linear):
 @pytest.mark.parametrize(
     ("module", "error", "message"),
     [
-        (Flat(4, 1), ValueError, r"module must give logits of shape .*got shape \(1,\)"),
+        (Flat(4, 1), ValueError, r"module must give logits of shape .*got shape \(2,\)"),
         (Pair(4, 2), (TypeError, ValueError), r"module must give logits .*got .*tuple"),
         (nn.Identity(), ValueError, r"module must have .*parameter"),
         (nn.Linear(4, 2).requires_grad_(False), ValueError, r"module must have .*parameter"),
@@ -298,6 +299,55 @@ def test_modules_that_are_none(two, module, error, message):
     with pytest.raises(error, match=message):
         clf.fit(*two)
     assert not hasattr(clf, "module_")
+
+
+class Mean(nn.Linear):
+    """Mixes the rows of a batch."""
+
+    def forward(self, x):
+        return super().forward(x).mean(0, keepdim=True)
+
+
+def test_a_module_that_mixes_rows_is_refused(two):
+    with pytest.raises(ValueError, match=r"logits of shape .*got shape \(1, 2\) for two samples"):
+        make(Mean(4, 2)).fit(*two)
+
+
+def test_a_last_batch_of_one_row_that_the_module_cannot_take(iris):
+    X, y = iris
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    with pytest.raises(ValueError, match=r"batch_size must not leave a last batch of one row"):
+        make(module, batch_size=149).fit(X, y)
+    assert make(module, batch_size=148).fit(X, y).n_iter_ == 5
+
+
+class SinglePrecision(nn.Linear):
+    """Adds numbers of float32 to what it is given, so that it works in float32 alone."""
+
+    def forward(self, x):
+        return torch.addmm(torch.zeros(len(x), self.out_features), x, self.weight.T)
+
+
+def test_a_module_is_tried_in_the_dtype_it_trains_in(iris):
+    X, y = iris
+    module = SinglePrecision(4, 3)
+    with pytest.raises(ValueError, match=r"in torch.float64 \(the dtype of X, or precision=\)"):
+        make(module).fit(X, y)
+    clf = make(module, precision="float32").fit(X, y)
+    np.testing.assert_array_equal(
+        make(module).fit(X.astype(np.float32), y).predict(X), clf.predict(X)
+    )
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1)])
+def test_a_softmax_of_the_module_is_a_warning(iris, last):
+    """Its logarithm is not: another softmax does not change that."""
+    module = nn.Sequential(nn.Linear(4, 3), last)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make(module).fit(*iris)
+    told = [w for w in caught if "module must give logits" in str(w.message)]
+    assert len(told) == isinstance(last, nn.Softmax)
 
 
 # -- kinds of modules ----------------------------------------------------------------------------

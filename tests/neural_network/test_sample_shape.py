@@ -1,4 +1,5 @@
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -76,3 +77,25 @@ def test_images_must_be_finite(clf, digits, value):
 def test_no_images(clf):
     with pytest.raises(ValueError, match=r"Found array with 0 sample"):
         clf.fit(np.zeros((0, 8, 8)), [])
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "warns"),
+    [
+        ((12, 12, 3), "first", True),
+        ((12, 12, 1), "first", True),
+        ((3, 12, 12), "first", False),
+        ((3, 12, 3), "first", False),
+        ((12, 12, 12), "first", False),
+        ((1, 12, 12), "last", True),
+        ((12, 12, 1), "last", False),
+    ],
+)
+def test_images_that_look_like_the_other_order_are_a_warning(clf, shape, channels, warns):
+    X, y = np.random.RandomState(0).rand(20, *shape), np.arange(20) % 2
+    clf.set_params(channels=channels, pool=None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf.fit(X, y)
+        clf.set_params(input_shape=shape).fit(X, y)
+    assert sum("holds the channels" in str(w.message) for w in caught) == warns
