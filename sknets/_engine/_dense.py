@@ -141,7 +141,8 @@ class DenseStep:
             call()
         residual = program.residual
         self._output_gradient(program.logits, residual, target)
-        self._row_weights.append(weight)
+        # A copy: the memory of a batch is used again before the end of the epoch.
+        self._row_weights.append(None if weight is None else weight.clone())
         if weight is None:
             program.average()
         else:
