@@ -13,13 +13,15 @@ from sknets._core._seeds import (
 )
 from sknets._core._switching import quick_switching
 from sknets._core._threads import Threads, limit_threads
-from sknets._core._value_key import value_key
+from sknets._core._value_key import PLAIN_TYPES, attribute_keys, value_key
 
 __all__ = [
+    "PLAIN_TYPES",
     "Precision",
     "SeededRandom",
     "SeededRandomOfEach",
     "Threads",
+    "attribute_keys",
     "fill_dropout_mask_",
     "free_bytes",
     "import_optional",

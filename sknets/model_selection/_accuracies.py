@@ -7,6 +7,7 @@ are taken once a fold here, and the numbers are those of `sklearn.metrics.accura
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import getattr_static
 from time import perf_counter
 from typing import Any
@@ -29,7 +30,7 @@ def is_accuracy(estimator: Any) -> bool:
     is_pipeline = isinstance(estimator, Pipeline)
     if is_pipeline and getattr_static(type(estimator), "score") is not _SCORE_OF_PIPELINES:
         return False  # a pipeline of somebody's own class
-    return type(last_step(estimator)).score is ClassifierMixin.score
+    return getattr(type(last_step(estimator)), "score", None) is ClassifierMixin.score
 
 
 def holds_labels(y: Any) -> bool:
@@ -45,7 +46,7 @@ def accuracy(labels: np.ndarray, y: np.ndarray, sample_weight: Any = None) -> fl
 
 
 def accuracies(
-    plan: Plan, numbers: list[int], *, sample_weight: Any = None, with_train: bool = False
+    plan: Plan, numbers: Sequence[int], *, sample_weight: Any = None, with_train: bool = False
 ) -> list[dict[str, Any]]:
     """Score candidates on all folds.
 
@@ -53,7 +54,7 @@ def accuracies(
     ----------
     plan : Plan
         Whose fits are made, without an error; its y holds labels.
-    numbers : list of int
+    numbers : sequence of int
         Of the candidates.
     sample_weight : array-like of shape (n,), default=None
         Weights of the rows in the scores.
@@ -73,8 +74,7 @@ def accuracies(
         rows = {side: _rows_of(plan, index, sample_weight) for side, index in sides.items()}
         estimators = [plan.fits[number, fold].estimator for number in numbers]
         for number in numbers:
-            # The time of the fit is known to the plan, which the search takes it from.
-            notes[number, fold] = {"fit_error": None, "fit_time": 0.0}
+            notes[number, fold] = {"fit_error": None}
             notes[number, fold]["n_test_samples"] = len(rows["test_scores"][1])
         for side, (X, y, weight) in rows.items():
             started = perf_counter()

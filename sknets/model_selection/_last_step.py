@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from inspect import getattr_static
 from typing import Any
 
 from sklearn.pipeline import Pipeline
+
+_FIT_OF_PIPELINES = [getattr_static(Pipeline, name) for name in ("fit", "_fit")]
 
 
 def last_step(estimator: Any) -> Any:
@@ -15,6 +18,14 @@ def last_step(estimator: Any) -> Any:
 def has_transformers(estimator: Any) -> bool:
     """Whether an estimator is a pipeline with steps before the classifier."""
     return isinstance(estimator, Pipeline) and len(estimator.steps) > 1
+
+
+def is_plain_pipeline(estimator: Any) -> bool:
+    """Whether an estimator is no pipeline, or one that is fitted as scikit-learn's are."""
+    if not isinstance(estimator, Pipeline):
+        return True
+    own = (getattr_static(type(estimator), name) for name in ("fit", "_fit"))
+    return all(mine is theirs for mine, theirs in zip(own, _FIT_OF_PIPELINES, strict=True))
 
 
 def weight_name(estimator: Any) -> str:

@@ -14,15 +14,24 @@ from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
 from sknets._base import StackedFit, why_not_stacked
-from sknets._core import value_key
-from sknets._core._sklearn import safe_indexing
-from sknets.model_selection._last_step import last_step, weight_name
+from sknets._core import PLAIN_TYPES
+from sknets._core._sklearn import num_samples, safe_indexing
+from sknets.model_selection._last_step import is_plain_pipeline, last_step, weight_name
 from sknets.model_selection._preparation import prepare_stacks
 from sknets.model_selection._progress import SearchProgress
 from sknets.model_selection._stack_tasks import Workers, run_stacks
 
-# Settings of these types cannot change.
-_PLAIN = (str, bytes, bool, int, float, np.number, np.bool_, type(None))
+
+class Candidate(dict[str, Any]):
+    """Settings whose values stay the very objects they are where scikit-learn clones them.
+
+    To tell candidates apart by equal values is not possible: a clone of an estimator, a module or
+    a function of the user's need not be equal to it.
+    """
+
+    def __sklearn_clone__(self) -> Candidate:
+        """Return itself."""
+        return self
 
 
 @dataclass
@@ -68,10 +77,12 @@ class Plan:
         The fits, by numbers of candidate and fold.
     split_params : set of str
         What the search's ``fit`` was given for the splitter alone.
+    is_serving : bool
+        Whether the search asks for the fits of folds, and not for the last one on all rows.
     """
 
     estimator: Any
-    candidates: list[dict]
+    candidates: list[Any]
     splits: list[tuple[np.ndarray, np.ndarray]]
     X: Any
     y: Any
@@ -79,24 +90,24 @@ class Plan:
     workers: Workers
     fits: dict[tuple[int, int], PlannedFit] = field(default_factory=dict)
     split_params: set[str] = field(default_factory=set)
+    is_serving: bool = False
 
     def __post_init__(self) -> None:
+        self.candidates = [Candidate(settings) for settings in self.candidates]
         self._folds = {train.tobytes(): i for i, (train, _) in enumerate(self.splits)}
         self._first = clone(self.estimator)
         self._is_plain = _has_plain_settings(self._first)
-        self._numbers = {_key(c): i for i, c in reversed(list(enumerate(self.candidates)))}
+        numbered = reversed(list(enumerate(self.candidates)))
+        self._numbers = {_identity(candidate): i for i, candidate in numbered}
 
-    def fold_of(self, rows: np.ndarray) -> int | None:
-        """Return which fold trains on these rows; None for no fold: all rows."""
-        return self._folds.get(np.ascontiguousarray(rows).tobytes())
-
-    def number_of(self, candidate: dict) -> int:
-        """Return the number of a candidate."""
-        return self._numbers[_key(candidate)]
+    def made(self, settings: dict, rows: np.ndarray) -> PlannedFit:
+        """Return the fit of the very objects of a candidate on the rows of a fold."""
+        fold = self._folds[np.ascontiguousarray(rows).tobytes()]
+        return self.fits[self._numbers[_identity(settings)], fold]
 
     def candidate(self, number: int) -> Any:
         """Return a fresh estimator with a candidate's settings."""
-        settings = clone(self.candidates[number], safe=False)
+        settings = {k: clone(v, safe=False) for k, v in self.candidates[number].items()}
         fresh = copy.copy(self._first) if self._is_plain else clone(self.estimator)
         return fresh.set_params(**settings)
 
@@ -131,14 +142,24 @@ class Plan:
         self._run_alone(alone, progress)
 
     def _may_stack(self, fit: PlannedFit) -> bool:
-        reason = why_not_stacked(last_step(fit.estimator)) or self._why_not_this_data(fit)
+        try:
+            reason = why_not_stacked(last_step(fit.estimator))
+        except Exception:  # a bad value, of which the fit itself tells
+            reason = "its settings are not valid"
+        reason = reason or self._why_not_this_data(fit)
         fit.where = reason or ""
         return reason is None
 
     def _why_not_this_data(self, fit: PlannedFit) -> str | None:
-        others = set(self.fit_params) - {weight_name(fit.estimator)}
+        if not is_plain_pipeline(fit.estimator):
+            return f"{type(fit.estimator).__name__} is a pipeline with a fit of its own"
+        name = weight_name(fit.estimator)
+        others = set(self.fit_params) - {name}
         if others:
             return f"fit is given {sorted(others)}"
+        weight = self.fit_params.get(name)
+        if weight is not None and not is_per_row(weight, self.X):
+            return f"{name} is not one number a row"
         return None
 
     def _run_alone(self, keys: Sequence[tuple[int, int]], progress: SearchProgress) -> None:
@@ -165,18 +186,14 @@ class Plan:
             fit.estimator, fit.error, fit.seconds = estimator, error, seconds
 
 
-def _key(candidate: dict) -> Any:
-    """Return what tells a candidate from the others."""
-    key = tuple((name, type(value), value) for name, value in sorted(candidate.items()))
-    if all(isinstance(value, _PLAIN) and value == value for _, _, value in key):
-        return key
-    return tuple((name, value_key(value)) for name, _, value in key)
+def _identity(settings: dict) -> tuple:
+    return tuple((name, id(value)) for name, value in sorted(settings.items()))
 
 
 def _has_plain_settings(estimator: Any) -> bool:
     """Whether a shallow copy of an estimator that is not fitted is as good as a clone."""
     given = set(vars(estimator)) - set(estimator.get_params(deep=False))
-    return not given and all(isinstance(value, _PLAIN) for value in vars(estimator).values())
+    return not given and all(isinstance(value, PLAIN_TYPES) for value in vars(estimator).values())
 
 
 def _fit_alone(
@@ -190,7 +207,7 @@ def _fit_alone(
     """Fit one candidate on one fold."""
     started = perf_counter()
     given = {
-        name: safe_indexing(value, train) if _is_per_row(value, X) else value
+        name: safe_indexing(value, train) if is_per_row(value, X) else value
         for name, value in fit_params.items()
     }
     X, y = safe_indexing(X, train), safe_indexing(y, train)
@@ -207,6 +224,9 @@ def _fit_alone(
     return estimator, error, perf_counter() - started
 
 
-def _is_per_row(value: Any, X: Any) -> bool:
-    n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
-    return hasattr(value, "__len__") and not isinstance(value, str | dict) and len(value) == n_rows
+def is_per_row(value: Any, X: Any) -> bool:
+    """Whether a value of ``fit`` has an entry for each row of X, which is then cut with it."""
+    has_rows = hasattr(value, "__len__") or hasattr(value, "shape")
+    if not has_rows or isinstance(value, str | dict) or getattr(value, "ndim", 1) == 0:
+        return False
+    return num_samples(value) == num_samples(X)

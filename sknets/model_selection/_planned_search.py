@@ -44,7 +44,11 @@ class PlannedSearch(BaseSearchCV):
         hears = has_callbacks or verbose > 1
         self._rest = [] if hears else self._accuracies_of_the_rest()
         first = plan.candidates[:1] if self._rest else plan.candidates
-        evaluate_candidates(first, callback_ctx=context)
+        plan.is_serving = True
+        try:
+            evaluate_candidates(first, callback_ctx=context)
+        finally:
+            plan.is_serving = False
         progress.end(context)
         progress.end(progress.context)
 
@@ -69,10 +73,12 @@ class PlannedSearch(BaseSearchCV):
             fit.error is not None or not is_accuracy(fit.estimator) for fit in plan.fits.values()
         ):
             return []
-        numbers = [plan.number_of(candidate) for candidate in plan.candidates[1:]]
         try:
             return accuracies(
-                plan, numbers, sample_weight=weight, with_train=self.return_train_score
+                plan,
+                range(1, len(plan.candidates)),
+                sample_weight=weight,
+                with_train=self.return_train_score,
             )
         except Exception:  # whatever it is, scikit-learn's way meets it too and reports it
             return []
@@ -80,6 +86,9 @@ class PlannedSearch(BaseSearchCV):
     def _format_results(
         self, candidate_params: Any, n_splits: int, out: Any, more_results: Any = None
     ) -> dict[str, Any]:
-        if self._rest:
-            candidate_params, out = self.estimator.plan.candidates, [*out, *self._rest]
-        return super()._format_results(candidate_params, n_splits, out, more_results)
+        plan = self.estimator.plan
+        out = [*out, *self._rest]
+        for i, note in enumerate(out):  # what scikit-learn has measured is the look-up
+            note["fit_time"] = plan.fits[divmod(i, n_splits)].seconds
+        candidates = [dict(candidate) for candidate in plan.candidates]
+        return super()._format_results(candidates, n_splits, out, more_results)

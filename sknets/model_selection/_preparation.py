@@ -12,13 +12,13 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 import torch
 from scipy import sparse
 from sklearn.base import clone
 
 from sknets._base import StackedFit, TrainingData, stacker_of
+from sknets._core import PLAIN_TYPES
 from sknets._core._sklearn import feature_names, safe_indexing
 from sknets._data import LabelCodec
 from sknets.model_selection._last_step import has_transformers, last_step, weight_name
@@ -42,10 +42,22 @@ def prepare_stacks(
         last = last_step(estimator)
         setting = None
         if has_transformers(estimator):
-            setting = joblib.hash(estimator[:-1].get_params())
-        place = (str(last.device), last.precision)
+            setting = _setting_of_transformers(plan.candidates[key[0]], estimator.steps[-1][0])
+        place = (str(last.device), repr(last.precision))
         groups.setdefault((type(last), setting, *place), []).append(key)
     return [left for group in groups.values() for left in _Group(plan, group, device).prepare()]
+
+
+def _setting_of_transformers(candidate: dict[str, Any], last: str) -> tuple:
+    """Return what is equal for candidates that differ in the last step alone.
+
+    The objects of a grid are the same ones in all of its candidates.
+    """
+    return tuple(
+        (name, type(value), repr(value) if isinstance(value, PLAIN_TYPES) else id(value))
+        for name, value in sorted(candidate.items())
+        if name != last and not name.startswith(f"{last}__")
+    )
 
 
 class _Group:
@@ -87,6 +99,8 @@ class _Group:
             try:
                 part = head.fit_transform(safe_indexing(plan.X, train), y)
                 self._names[fold] = feature_names(part)
+                if isinstance(part, list):  # nothing has made an array of it
+                    part = np.asarray(part)
             except Exception as error:  # the candidates of this fold fail, as they would alone
                 self._fail(fold, error)
                 continue
@@ -102,6 +116,9 @@ class _Group:
                     pipeline = plan.fits[key].estimator
                     pipeline.steps = [*head.steps, pipeline.steps[-1]]
         if not parts:
+            return
+        if len({sparse.issparse(part) for part in parts}) != 1:
+            self._leave_out("the transformers give sparse rows on some folds alone")
             return
         if len({part.shape[1:] for part in parts}) != 1:
             self._leave_out("the transformers give another number of features on each fold")

@@ -43,7 +43,7 @@ class StandIn(CallbackSupportMixin, BaseEstimator):
 
     def __sklearn_clone__(self) -> StandIn:
         """Return a copy over the same plan, which is large."""
-        copy = StandIn(self.plan)
+        copy = type(self)(self.plan)
         copy._settings = dict(self._settings)
         return copy
 
@@ -53,16 +53,15 @@ class StandIn(CallbackSupportMixin, BaseEstimator):
         return self
 
     def fit(self, rows: np.ndarray, y: Any = None, **fit_params: Any) -> StandIn:
-        """Take the fit of these settings on these rows; fit anew on rows that are no fold's."""
+        """Take the fit of these settings on these rows; once all are taken, fit anew."""
         plan = self.plan
-        fold = plan.fold_of(rows[:, 0])
-        if fold is None:
+        if not plan.is_serving:
             settings = clone(self._settings, safe=False)
             self.fitted_ = clone(plan.estimator).set_params(**settings)
             with plan.workers.as_registered(), self._callbacks_passed_on(self.fitted_):
                 self.fitted_.fit(plan.X, plan.y, **fit_params)
             return self
-        made = plan.fits[plan.number_of(self._settings), fold]
+        made = plan.made(self._settings, rows[:, 0])
         if made.error is not None:
             raise made.error
         self.fitted_ = made.estimator
@@ -130,3 +129,8 @@ class StandIn(CallbackSupportMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         """Return the tags of the estimator that this one stands in for."""
         return self.plan.estimator.__sklearn_tags__()
+
+
+def make_stand_in(plan: Plan) -> StandIn:
+    """Return a stand-in that scikit-learn's messages call by the name of the estimator's class."""
+    return type(type(plan.estimator).__name__, (StandIn,), {})(plan)

@@ -31,7 +31,7 @@ from sknets.model_selection._last_step import last_step
 from sknets.model_selection._plan import Plan
 from sknets.model_selection._planned_search import PlannedSearch
 from sknets.model_selection._stack_tasks import Workers
-from sknets.model_selection._stand_in import StandIn
+from sknets.model_selection._stand_in import StandIn, make_stand_in
 
 STACK_CONSTRAINTS = {
     "max_stack_bytes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -75,7 +75,7 @@ class Vectorized:
             self.vectorization_ = [[plan] * self.n_splits_ for _ in range(n_candidates)]
             return self
         search = PlannedSearch(
-            StandIn(plan),
+            make_stand_in(plan),
             None if self.max_stack_bytes == "auto" else self.max_stack_bytes,
             scoring=_over_rows(self.scoring, plan),
             refit=self.refit,
@@ -131,9 +131,8 @@ class Vectorized:
             (np.asarray(train), np.asarray(test))
             for train, test in splitter.split(X, y, **routed.splitter.split)
         ]
-        if any(train.dtype == bool for train, _ in splits):
-            return "the folds are masks"
-        # Row numbers of one kind, none of them counted from the end: they name the fold later.
+        # Row numbers of one kind, none of them counted from the end or in a mask: they name the
+        # fold later.
         numbers = np.arange(num_samples(X))
         splits = [(numbers[train], numbers[test]) for train, test in splits]
         if not candidates or not splits:
@@ -145,18 +144,12 @@ class Vectorized:
         )
 
     def _take_over(self: Any, search: Any, plan: Plan) -> None:
-        """Take the results of scikit-learn's search, with the fits' own times and estimators."""
-        results = search.cv_results_
-        seconds = np.array(
-            [
-                [plan.fits[c, f].seconds for f in range(len(plan.splits))]
-                for c in range(len(plan.candidates))
-            ]
-        )
-        results["mean_fit_time"], results["std_fit_time"] = seconds.mean(1), seconds.std(1)
+        """Take the results of scikit-learn's search, with the real estimator and scorers."""
         for name, value in vars(search).items():
             if name.endswith("_") and not name.startswith("_"):
                 setattr(self, name, value)
+        scorers, _ = self._get_scorers()
+        self.scorer_ = getattr(scorers, "_scorers", scorers)  # of several scorers in one
         if hasattr(search, "best_estimator_"):
             self.best_estimator_ = search.best_estimator_.fitted_
             if hasattr(self.best_estimator_, "feature_names_in_"):
@@ -173,6 +166,11 @@ class _OverRows:
     def __init__(self, scorer: Callable, plan: Plan) -> None:
         self.scorer = scorer
         self.plan = plan
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "get_metadata_routing":  # scikit-learn asks whether there is one
+            raise AttributeError(name)
+        return getattr(self.scorer, name)
 
     def _accept_sample_weight(self) -> bool:
         accepts = getattr(self.scorer, "_accept_sample_weight", None)  # several scorers in one
