@@ -16,8 +16,20 @@ from torch import nn
 
 from sknets._base._classifier import TrainingData
 from sknets._base._stacking import CannotStack, StackedFit, Stacker
-from sknets._base._training import Trained, make_loss_of, make_smoothed_loss, split_rows
-from sknets._core import Threads, is_out_of_memory, make_generator, make_random_state
+from sknets._base._training import (
+    Trained,
+    make_loss_of,
+    make_smoothed_loss,
+    resolve_batch_size,
+    split_rows,
+)
+from sknets._core import (
+    Threads,
+    attribute_keys,
+    is_out_of_memory,
+    make_generator,
+    make_random_state,
+)
 from sknets._data import SubsetRows
 from sknets._engine import (
     FlatParameters,
@@ -28,6 +40,7 @@ from sknets._engine import (
     Stack,
     StackedModuleStep,
     Validation,
+    check_modules,
     dropout_rates,
     has_closed_form,
     make_conv_step,
@@ -127,6 +140,8 @@ class NetworkStacker(Stacker):
         _check_same_structure(modules)
         stacks = _make_stacks(ready, members, modules[0])
         try:
+            if not _is_closed(modules[0], ready[0].estimator):
+                check_modules(modules)
             if len(stacks) == 1:
                 stacks[0].run(after_epoch)
             else:
@@ -194,6 +209,7 @@ def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
     generator = None
     if estimator._uses_random_numbers(module):
         generator = make_generator(random_state, data.device)
+    resolve_batch_size(estimator, len(rows))  # for its warning
     member = Member(
         vector=FlatParameters(module).vector.detach(),
         rows=rows,
@@ -288,6 +304,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         make_step = partial(
             StackedModuleStep,
             template=template,
+            attributes=attribute_keys(template.module),
             make_loss=partial(make_smoothed_loss, first.loss, loss.task),
         )
     return Stack(

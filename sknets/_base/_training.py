@@ -237,19 +237,25 @@ def make_step(
 def _make_batches(
     estimator: Any, labelled: Labelled, random_state: np.random.RandomState
 ) -> Batches:
-    n_rows = labelled[0].n
-    batch_size = 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
-    if estimator.batch_size != "auto" and batch_size > n_rows:
+    return Batches(
+        *labelled,
+        batch_size=resolve_batch_size(estimator, labelled[0].n),
+        random_state=random_state if estimator.shuffle else None,
+    )
+
+
+def resolve_batch_size(estimator: Any, n_rows: int) -> int:
+    """Return the rows of a batch: at most all, of which a warning tells."""
+    if estimator.batch_size == "auto":
+        return min(200, n_rows)
+    batch_size = int(estimator.batch_size)
+    if batch_size > n_rows:
         warnings.warn(
             f"batch_size must be at most the number of training rows, {n_rows}, got "
             f"{batch_size}. It is clipped.",
             stacklevel=2,
         )
-    return Batches(
-        *labelled,
-        batch_size=min(batch_size, n_rows),
-        random_state=random_state if estimator.shuffle else None,
-    )
+    return min(batch_size, n_rows)
 
 
 def split_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -102,12 +103,68 @@ def fill_dropout_mask_(
     return mask.mul_(n_values / n_kept)
 
 
+# What SELU tends to below zero, which is where alpha dropout puts what it drops.
+_SELU_LIMIT = 1.7580993408473766
+
+
+def _seeded_alpha_dropout(*, by_channel: bool) -> Callable[..., torch.Tensor]:
+    """Make a replacement of ``alpha_dropout`` or ``feature_alpha_dropout``."""
+
+    def alpha_dropout(
+        input: torch.Tensor,
+        p: float = 0.5,
+        training: bool = False,
+        inplace: bool = False,
+        *,
+        source: SeededRandom,
+    ) -> torch.Tensor:
+        if not training or p == 0:
+            return input
+        if p == 1:
+            return input * 0.0
+        shape = list(input.shape)
+        if by_channel:
+            shape[2:] = [1] * len(shape[2:])
+        kept = source.draw(
+            lambda mask, g: mask.bernoulli_(1 - p, generator=g), shape, input.dtype, input.device
+        )
+        scale = 1 / math.sqrt((_SELU_LIMIT**2 * p + 1) * (1 - p))
+        dropped = _SELU_LIMIT * scale * (p - 1 + kept)
+        return input.mul_(kept * scale).add_(dropped) if inplace else input * kept * scale + dropped
+
+    return alpha_dropout
+
+
+def _seeded_gumbel_softmax(
+    logits: torch.Tensor,
+    tau: float = 1,
+    hard: bool = False,
+    eps: float = 1e-10,
+    dim: int = -1,
+    *,
+    source: SeededRandom,
+) -> torch.Tensor:
+    """Replace ``gumbel_softmax``; `eps` has no effect there either."""
+    drawn = source.draw(
+        lambda x, g: x.exponential_(generator=g), list(logits.shape), logits.dtype, logits.device
+    )
+    soft = ((logits - drawn.log()) / tau).softmax(dim)
+    if not hard:
+        return soft
+    index = soft.max(dim, keepdim=True)[1]
+    one_hot = torch.zeros_like(soft).scatter(dim, index, 1.0)
+    return one_hot - soft.detach() + soft
+
+
 _functional = torch.nn.functional
 _REPLACED: dict[Any, Callable[..., Any]] = {
     _functional.dropout: _seeded_dropout(None),
     _functional.dropout1d: _seeded_dropout(1),
     _functional.dropout2d: _seeded_dropout(2),
     _functional.dropout3d: _seeded_dropout(3),
+    _functional.alpha_dropout: _seeded_alpha_dropout(by_channel=False),
+    _functional.feature_alpha_dropout: _seeded_alpha_dropout(by_channel=True),
+    _functional.gumbel_softmax: _seeded_gumbel_softmax,
 }
 
 _TAKES_GENERATOR: frozenset[Any] = frozenset(

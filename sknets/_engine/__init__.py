@@ -19,7 +19,12 @@ from sknets._engine._stack import MakeStep, Stack, state_of
 from sknets._engine._stack_dense import make_stacked_dense_step
 from sknets._engine._stack_fold import Fold, SparseFold
 from sknets._engine._stack_member import Member, Rate
-from sknets._engine._stack_module import ModuleNotMapped, StackedModuleStep, dropout_rates
+from sknets._engine._stack_module import (
+    ModuleNotMapped,
+    StackedModuleStep,
+    check_modules,
+    dropout_rates,
+)
 from sknets._engine._stack_solvers import STACK_SOLVERS, run_stack
 from sknets._engine._step import Step
 from sknets._engine._threads import useful_parts, useful_threads
@@ -54,6 +59,7 @@ __all__ = [
     "Training",
     "Validation",
     "blocks_of_rows",
+    "check_modules",
     "compiled",
     "dropout_rates",
     "has_closed_form",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from sknets._core import SeededRandomOfEach, is_out_of_memory
+from sknets._core import SeededRandom, SeededRandomOfEach, attribute_keys, is_out_of_memory
 from sknets._engine._flat import FlatParameters
 from sknets._engine._stack import state_of
 from sknets._engine._stack_member import Member, label_smoothing_of
@@ -32,18 +32,33 @@ def dropout_rates(module: nn.Module) -> dict[str, float]:
     return {name: layer.p for name, layer in _dropouts(module).items()}
 
 
-def _plain_attributes(module: nn.Module) -> dict[str, Any]:
-    """Return what the layers of a module hold beside tensors and layers, by name."""
-    return {
-        f"{path}.{name}" if path else name: value
-        for path, layer in module.named_modules()
-        for name, value in vars(layer).items()
-        if not name.startswith("_")
-    }
-
-
 class ModuleNotMapped(Exception):
     """A module that ``torch.func.vmap`` cannot run; the message says why."""
+
+
+def check_modules(modules: Sequence[nn.Module]) -> None:
+    """Raise a `ModuleNotMapped` unless one of these modules can stand for all, with their weights.
+
+    ``vmap`` would run them, but not as each runs alone.
+    """
+    first = _fixed_attributes(modules[0])
+    for module in modules:
+        layers, parameters = list(module.modules()), list(module.parameters())
+        if any(m._backward_hooks or m._backward_pre_hooks for m in layers) or any(
+            p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters
+        ):
+            raise ModuleNotMapped("hooks of gradients do not run there")
+        embeddings = [m for m in layers if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        if any(m.padding_idx is not None or m.max_norm is not None for m in embeddings):
+            raise ModuleNotMapped("padding_idx and max_norm of embeddings have no effect there")
+        if _fixed_attributes(module) != first:
+            raise ModuleNotMapped("the modules of its nets have attributes that differ")
+
+
+def _fixed_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return `attribute_keys` without the rates of dropout, which may differ."""
+    rates = {f"{name}.p" for name in _dropouts(module)}
+    return {name: key for name, key in attribute_keys(module).items() if name not in rates}
 
 
 class StackedModuleStep:
@@ -64,8 +79,16 @@ class StackedModuleStep:
         Not used.
     template : FlatParameters
         Of a module of their shape.
+    attributes : dict
+        The `attribute_keys` of its module before the first step.
     make_loss : callable (label_smoothing) -> Loss
         Makes the loss of nets whose label smoothing is one number or a tensor (M,).
+
+    Raises
+    ------
+    ModuleNotMapped
+        In any call, where the module turns out to depend on more than weights and rows: where its
+        attributes change, or its gradient is another than without ``vmap``.
     """
 
     name = "autograd, stacked"
@@ -81,6 +104,7 @@ class StackedModuleStep:
         groups: Sequence[slice],
         *,
         template: FlatParameters,
+        attributes: dict[str, Any],
         make_loss: Callable[[float | Tensor], Loss],
     ) -> None:
         self.module = template.module
@@ -96,12 +120,14 @@ class StackedModuleStep:
             if p.requires_grad
         }
         self._is_checked = False
+        self._attributes = attributes
         self._dropouts = _dropouts(self.module)
         n_penalised = len(template.penalised)
         self._penalised = flat[:, :n_penalised]
         self._penalised_grad = grad[:, :n_penalised]
         self._make_loss = make_loss
         self._smoothing = label_smoothing_of(members, flat)
+        self._strength = flat.new_zeros(len(members))
         self._alpha = flat.new_tensor([m.settings["alpha"] for m in members])
         self._wide = torch.float32 if flat.device.type == "mps" else torch.float64
 
@@ -111,6 +137,7 @@ class StackedModuleStep:
 
     def begin_epoch(self, batch_sizes: list[int], counts: Tensor | None = None) -> None:
         """Forget the losses of the last epoch."""
+        self._check_attributes()  # validation may have changed some
         n_models = len(self.members)
         self._sum = torch.zeros(n_models, dtype=self._wide, device=self.weights.device)
         if counts is None:
@@ -122,8 +149,8 @@ class StackedModuleStep:
         goal = target[0] if target[0].ndim == 2 else target[0].mT
         self.weights.grad.zero_()  # type: ignore[union-attr]
         numbers = sorted(set(self.n_real))
-        before = None if self._is_checked else _plain_attributes(self.module)
         try:
+            alone = {} if self._is_checked else self._gradients_alone(x, goal, weight)
             if len(numbers) == 1:
                 self._run(slice(None), numbers[0], x, goal, weight)
                 numbers = []
@@ -135,12 +162,55 @@ class StackedModuleStep:
             if is_out_of_memory(error):
                 raise
             raise ModuleNotMapped(str(error)) from error
-        if before is not None:
+        if alone:
             self._is_checked = True
-            after = _plain_attributes(self.module)
-            changed = [name for name, value in after.items() if before.get(name) is not value]
-            if changed:
-                raise ModuleNotMapped(f"its forward sets the attribute {changed[0]!r}")
+            self._check_attributes()
+            for i, gradient in alone.items():
+                self._check_gradient(i, gradient)
+
+    def _check_attributes(self) -> None:
+        after = attribute_keys(self.module)
+        for name in {**self._attributes, **after}:
+            if self._attributes.get(name) != after.get(name):
+                raise ModuleNotMapped(f"its forward sets the attribute {name!r}")
+
+    def _gradients_alone(
+        self, x: Tensor, target: Tensor, weight: Tensor | None
+    ) -> dict[int, Tensor]:
+        """Return the gradients, without penalties, of the first and the last net without vmap."""
+        return {
+            i: self._gradient_alone(
+                i, x[i, :n], target[i, :n], None if weight is None else weight[i, :n]
+            )
+            for i, n in enumerate(self.n_real)
+            if i in (0, len(self.n_real) - 1)
+        }
+
+    def _gradient_alone(self, i: int, x: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        member = self.members[i]
+        vector = self.weights[i].detach().clone().requires_grad_()
+        tensors = {name: self._template.part(vector, p) for name, p in self._parameters.items()}
+        state = [t[i].clone() for t in self.state]
+        tensors |= dict(zip(self._state_names, state, strict=True))
+        draws: Any = nullcontext()
+        if member.generator is not None:
+            copied = torch.Generator(member.generator.device)
+            draws = SeededRandom(copied.set_state(member.generator.get_state()))
+        smoothing = self._smoothing
+        loss = self._make_loss(smoothing[i] if isinstance(smoothing, Tensor) else smoothing)
+        with self._rates(lambda name: member.settings["dropout"][name]), draws:
+            logits = functional_call(self.module, tensors, (x,), tie_weights=False)
+        weighted_mean(loss(logits, target), weight).backward()
+        return torch.zeros_like(vector) if vector.grad is None else vector.grad
+
+    def _check_gradient(self, i: int, alone: Tensor) -> None:
+        """Compare a net's gradient with what it is `alone`, up to rounding."""
+        penalty = self._strength[i] * self._penalised[i]
+        difference = self.weights.grad[i] - alone  # type: ignore[index]
+        difference[: len(penalty)] -= penalty
+        allowed = 10 * torch.finfo(alone.dtype).eps ** 0.5 * alone.abs().max()
+        if (difference.abs() > allowed).any():
+            raise ModuleNotMapped("its gradient is another one there")
 
     def _run(self, which: Any, n: int, x: Tensor, target: Tensor, weight: Tensor | None) -> None:
         """Add gradient and loss of some of the nets, each on the first n rows."""
@@ -154,6 +224,7 @@ class StackedModuleStep:
         with torch.no_grad():
             total = x.new_full((len(x),), n) if weight is None else weight.sum(-1)
             strength = torch.where(total > 0, self._alpha[which] / total, 0.0)
+            self._strength[which] = strength
             weights = self._penalised[which]
             self._penalised_grad[which] += strength[:, None] * weights
             penalty = 0.5 * strength * torch.linalg.vecdot(weights, weights)
@@ -164,6 +235,7 @@ class StackedModuleStep:
     def _forward(self, which: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the logits (m, n, K) of some nets, and the state that it leaves."""
         weights = self.weights[which]
+        version = weights._version
         tensors = {name: self._template.part(weights, p) for name, p in self._parameters.items()}
         # Copies: the backward pass needs them as they are now.
         state = [t[which].clone() for t in self.state]
@@ -182,15 +254,18 @@ class StackedModuleStep:
             return logits, [tensors[name] for name in self._state_names]
 
         number = torch.arange(len(x), device=x.device)
-        with self._rates_of(members):
-            return vmap(call)(tensors, x, number)
+        with self._rates(lambda name: tuple(m.settings["dropout"][name] for m in members)):
+            result = vmap(call)(tensors, x, number)
+        if weights._version != version:
+            raise ModuleNotMapped("its forward changes its weights")
+        return result
 
     @contextmanager
-    def _rates_of(self, members: Sequence[Member]) -> Iterator[None]:
-        """Let every dropout layer have a rate a net."""
+    def _rates(self, rate: Callable[[str], Any]) -> Iterator[None]:
+        """Let dropout layers, by name, have rates of a net or of several."""
         before = {name: layer.p for name, layer in self._dropouts.items()}
         for name, layer in self._dropouts.items():
-            layer.p = tuple(m.settings["dropout"][name] for m in members)
+            layer.p = rate(name)
         try:
             yield
         finally:
@@ -199,4 +274,5 @@ class StackedModuleStep:
 
     def end_epoch_losses(self) -> Tensor:
         """Return the mean of each net's objective over the epoch."""
+        self._check_attributes()
         return self._sum / self._n_rows

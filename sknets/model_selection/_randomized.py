@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -139,7 +138,6 @@ class VectorizedRandomizedSearchCV(DocumentedMixin, Vectorized, RandomizedSearch
         self.devices = devices
 
     def _list_candidates(self) -> Iterable[dict]:
-        # A RandomState must be left for scikit-learn's own path to draw the same settings from.
         return ParameterSampler(
-            self.param_distributions, self.n_iter, random_state=copy.deepcopy(self.random_state)
+            self.param_distributions, self.n_iter, random_state=self.random_state
         )

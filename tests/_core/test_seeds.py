@@ -70,6 +70,9 @@ DRAWS = {
     "dropout": lambda x: nn.functional.dropout(x),
     "nn.Dropout": lambda x: nn.Dropout()(x),
     "nn.Dropout2d": lambda x: nn.Dropout2d()(x),
+    "nn.AlphaDropout": lambda x: nn.AlphaDropout()(x),
+    "nn.FeatureAlphaDropout": lambda x: nn.FeatureAlphaDropout()(x),
+    "gumbel_softmax": nn.functional.gumbel_softmax,
     "nn.Linear": lambda x: nn.Linear(4, 4).weight.detach(),
     "nn.Conv2d": lambda x: nn.Conv2d(2, 2, 3).weight.detach(),
     "orthogonal_": lambda x: nn.init.orthogonal_(torch.empty(4, 4)),
@@ -154,6 +157,37 @@ def test_spatial_dropout_drops_whole_channels(dropout, shape):
     assert (dropped == 2).any()
 
 
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("name", ["alpha_dropout", "feature_alpha_dropout"])
+def test_alpha_dropout_gives_the_numbers_of_torch(name, p):
+    """The same two values, kept or dropped, in about the same shares."""
+    x = torch.full((60, 70, 3), 0.4, dtype=torch.float64)
+    drop = getattr(nn.functional, name)
+    with torch.random.fork_rng():
+        expected = drop(x, p, training=True)
+    with SeededRandom(generator()):
+        actual = drop(x, p, training=True)
+        assert torch.equal(drop(x, p, training=False), x)
+    torch.testing.assert_close(actual.unique(), expected.unique())
+    assert abs(float((actual == actual.max()).double().mean()) - (1 - p)) < 0.03 or p == 1
+    by_channel = bool((actual == actual[:, :, :1]).all())
+    assert by_channel == (name == "feature_alpha_dropout" or p in (0, 1))
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_gumbel_softmax_has_the_shares_and_the_gradient_of_torch(hard):
+    logits = torch.tensor([0.0, 1.0, 2.0]).expand(4000, 3).clone().requires_grad_()
+    with SeededRandom(generator()):
+        drawn = nn.functional.gumbel_softmax(logits, tau=0.5, hard=hard)
+    torch.testing.assert_close(drawn.sum(1), torch.ones(4000))
+    assert bool(((drawn == 0) | (drawn == 1)).all()) == hard
+    share = torch.softmax(logits[0].detach(), 0)
+    winners = torch.bincount(drawn.argmax(1), minlength=3) / 4000
+    torch.testing.assert_close(winners, share, atol=0.03, rtol=0)
+    (drawn @ torch.arange(3.0)).sum().backward()
+    assert logits.grad.abs().sum() > 0
+
+
 def test_dropout_in_place_and_its_gradient():
     x = torch.ones(6, 6)
     with SeededRandom(generator()):
@@ -193,8 +227,10 @@ def test_threads_do_not_disturb_each_other():
         lambda x, rate: nn.functional.dropout(x, rate),
         lambda x, rate: nn.functional.dropout2d(x, rate),
         lambda x, rate: x + torch.rand_like(x) * torch.randn_like(x),
+        lambda x, rate: nn.functional.alpha_dropout(x, 0.4, training=True),
+        lambda x, rate: nn.functional.gumbel_softmax(x, hard=True),
     ],
-    ids=["dropout", "dropout2d", "rand_like"],
+    ids=["dropout", "dropout2d", "rand_like", "alpha_dropout", "gumbel_softmax"],
 )
 def test_each_net_draws_what_it_draws_alone(draw, rates):
     x = torch.arange(3 * 2 * 4 * 5 * 5.0).view(3, 2, 4, 5, 5)

@@ -1,20 +1,36 @@
 """Corners of a search in which it has to be GridSearchCV all the same."""
 
+import pickle
 import warnings
 
+import joblib
 import numpy as np
 import pytest
+from scipy import sparse
+from scipy.stats import uniform
 from sklearn import config_context
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.feature_selection import SelectKBest
-from sklearn.metrics import accuracy_score, check_scoring
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
+from sklearn.metrics import accuracy_score, check_scoring, f1_score, make_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    RandomizedSearchCV,
+    cross_val_score,
+)
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import (
+    OneHotEncoder,
+    StandardScaler,
+)
 
-from sknets.linear_model import LogisticRegression
-from sknets.model_selection import VectorizedGridSearchCV
+from sknets.linear_model import LogisticRegression, Perceptron
+from sknets.model_selection import VectorizedGridSearchCV, VectorizedRandomizedSearchCV
 from sknets.neural_network import MLPClassifier
+from tests.model_selection._pairs import both, mlp
 
 # Few epochs on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -25,23 +41,6 @@ def data():
     X, y = load_iris(return_X_y=True)
     order = np.random.RandomState(0).permutation(len(y))
     return X[order], y[order]
-
-
-def mlp(**settings):
-    quick = {"max_iter": 8, "random_state": 0, "learning_rate_init": 0.02, "device": "cpu"}
-    return MLPClassifier((5,), **{**quick, **settings})
-
-
-def both(estimator, grid, X, y, fit_params=None, **settings):
-    searches = [
-        kind(estimator, grid, **settings).fit(X, y, **(fit_params or {}))
-        for kind in (GridSearchCV, VectorizedGridSearchCV)
-    ]
-    for key, wanted in searches[0].cv_results_.items():
-        if "test_" in key and "rank" not in key:
-            actual = searches[1].cv_results_[key]
-            np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-9, err_msg=key)
-    return searches[1]
 
 
 @pytest.mark.parametrize("scoring", ["accuracy", ["accuracy", "neg_log_loss"]])
@@ -149,3 +148,173 @@ def test_pipelines_that_pass_frames_on(data):
     assert list(search.best_estimator_[-1].feature_names_in_) == list(
         search.best_estimator_[:-1].get_feature_names_out()
     )
+
+
+# -- what is left of a search --------------------------------------------------------------------
+
+
+def mean_square(estimator, X, y):
+    return float(np.mean(estimator.decision_function(X) ** 2))
+
+
+@pytest.mark.parametrize("scoring", [mean_square, {"one": mean_square, "two": "accuracy"}])
+def test_scores_after_a_search_with_a_function(data, scoring):
+    X, y = data
+    refit = "one" if isinstance(scoring, dict) else True
+    searches = [
+        kind(mlp(), {"alpha": [1e-4, 1.0]}, cv=2, scoring=scoring, refit=refit)
+        for kind in (GridSearchCV, VectorizedGridSearchCV)
+    ]
+    nested = [cross_val_score(search, X, y, cv=2) for search in searches]
+    np.testing.assert_allclose(nested[1], nested[0], atol=1e-9)
+    theirs, ours = (search.fit(X, y).score(X, y) for search in searches)
+    assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_fitted_search_does_not_keep_the_data(data):
+    X, y = (np.tile(part, (40, *([1] * (part.ndim - 1)))) for part in data)
+    for backend in ("sequential", "threading"):
+        with joblib.parallel_config(backend=backend, n_jobs=2):
+            search = VectorizedGridSearchCV(mlp(max_iter=1), {"alpha": [1e-4]}, cv=2).fit(X, y)
+        assert len(pickle.dumps(search)) < X.nbytes / 4
+        assert pickle.loads(pickle.dumps(search)).score(X, y) == search.score(X, y)
+
+
+def test_the_refit_may_choose_by_times(data):
+    def fastest(results):
+        return int(np.argmin(results["mean_fit_time"]))
+
+    grid = {"max_iter": [300, 1]}
+    net = mlp(tol=0.0, n_iter_no_change=300)
+    search = VectorizedGridSearchCV(net, grid, cv=2, refit=fastest).fit(*data)
+    assert search.best_index_ == 1
+    times = search.cv_results_["mean_fit_time"]
+    assert times[0] > 3 * times[1] > 0
+
+
+def test_the_last_fit_is_a_fit_where_a_fold_has_all_rows(data):
+    X, y = data
+    everything = [(np.arange(len(y)), np.arange(len(y)))]
+    searches = [
+        kind(mlp(), {"alpha": [1e-4]}, cv=everything).fit(X, y)
+        for kind in (GridSearchCV, VectorizedGridSearchCV)
+    ]
+    theirs, ours = (search.best_estimator_.partial_fit(X, y) for search in searches)
+    np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), rtol=1e-9)
+
+
+def test_a_random_state_moves_on(data):
+    settings = {"alpha": uniform(0, 1)}
+    drawn = []
+    for kind in (RandomizedSearchCV, VectorizedRandomizedSearchCV):
+        state = np.random.RandomState(3)
+        search = kind(mlp(), settings, n_iter=2, random_state=state, cv=2, refit=False)
+        drawn.append([search.fit(*data).cv_results_["param_alpha"].tolist() for _ in range(2)])
+    assert drawn[0] == drawn[1]
+    assert drawn[1][0] != drawn[1][1]
+
+
+# -- what fit is given ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "weight", [2.0, np.ones(100), np.arange(200.0)], ids=["one", "few", "many"]
+)
+def test_weights_that_are_not_one_a_row(data, weight):
+    pipeline = Pipeline([("scale", StandardScaler()), ("net", mlp())])
+    searches = [
+        kind(pipeline, {"net__alpha": [1e-4, 1.0]}, cv=2, refit=False)
+        for kind in (GridSearchCV, VectorizedGridSearchCV)
+    ]
+    if np.ndim(weight):
+        for search in searches:
+            with pytest.raises(ValueError, match="All the 4 fits failed"):
+                search.fit(*data, net__sample_weight=weight)
+        return
+    both(pipeline, {"net__alpha": [1e-4, 1.0]}, *data, {"net__sample_weight": weight}, cv=2)
+
+
+def test_sparse_rows_to_validate_on(data):
+    X, y = data
+    both(mlp(), {"alpha": [1e-4]}, X, y, {"X_val": sparse.csr_array(X), "y_val": y}, cv=2)
+
+
+def test_masks_from_a_generator(data):
+    masks = [np.arange(150) % 3 == i for i in range(3)]
+    results = [
+        kind(mlp(), {"alpha": [1e-4, 1.0]}, cv=((~m, m) for m in masks)).fit(*data).cv_results_
+        for kind in (GridSearchCV, VectorizedGridSearchCV)
+    ]
+    np.testing.assert_allclose(results[1]["mean_test_score"], results[0]["mean_test_score"])
+
+
+def test_lists_of_rows_that_nothing_makes_an_array(data):
+    X, y = data
+    pipeline = Pipeline([("first", "passthrough"), ("net", mlp())])
+    both(pipeline, {"net__alpha": [1e-4, 1.0]}, X.tolist(), y, cv=2)
+
+
+def test_transformers_that_give_sparse_rows_on_some_folds(data):
+    _, y = data
+    X = np.c_[(np.arange(150) >= 75) | (np.arange(150) % 9 == 0), np.arange(150.0)]
+    transformer = ColumnTransformer(
+        [("h", OneHotEncoder(drop="first"), [0]), ("n", StandardScaler(), [1])],
+        sparse_threshold=0.75,
+    )
+    kinds = {sparse.issparse(clone(transformer).fit_transform(X[t])) for t, _ in KFold(3).split(X)}
+    assert kinds == {True, False}
+    pipeline = Pipeline([("both", transformer), ("net", mlp())])
+    search = both(pipeline, {"net__alpha": [1e-4, 1.0]}, X, y, cv=KFold(3))
+    assert "sparse rows on some folds" in search.vectorization_[0][0]
+
+
+def test_a_clipped_batch_is_told_of_in_stacks_too(data):
+    search = VectorizedGridSearchCV(mlp(batch_size=500), {"alpha": [1e-4]}, cv=2, refit=False)
+    with pytest.warns(UserWarning, match=r"number of training rows, 75, got 500\. It is clipped"):
+        search.fit(*data)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"net__solver": ["adam", ["sgd"]]},
+        {"net__precision": ["auto", ["float32"]]},
+        {"net": [mlp(), "passthrough"]},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # of the bad candidate
+@pytest.mark.filterwarnings("ignore:Scoring failed")  # of what is passed through
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")
+def test_a_bad_value_fails_alone(data, grid):
+    pipeline = Pipeline([("scale", StandardScaler()), ("net", mlp())])
+    search = both(pipeline, grid, *data, cv=2)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True, False]
+
+
+def test_messages_name_the_estimator(data):
+    search = VectorizedGridSearchCV(
+        Perceptron(), {"eta0": [1.0]}, scoring="neg_log_loss", error_score="raise"
+    )
+    with pytest.raises(AttributeError, match="Perceptron has none of"):
+        search.fit(*data)
+
+
+def test_weights_routed_to_several_scorers_in_one(data):
+    weight = np.random.RandomState(0).uniform(size=150)
+    with config_context(enable_metadata_routing=True):
+        scorers = {
+            "a": make_scorer(accuracy_score).set_score_request(sample_weight=True),
+            "f": make_scorer(f1_score, average="macro").set_score_request(sample_weight=True),
+        }
+        weighted = mlp().set_fit_request(sample_weight=True)
+        scoring = check_scoring(weighted, scoring=scorers)
+        given = {"sample_weight": weight}
+        search = both(
+            weighted, {"alpha": [1e-4, 1.0]}, *data, given, scoring=scoring, refit=False, cv=2
+        )
+        plain = both(
+            clone(weighted).set_score_request(sample_weight=False),
+            *({"alpha": [1e-4, 1.0]}, *data, given),
+            cv=2,
+        )
+    assert set(search.cv_results_["mean_test_a"]) != set(plain.cv_results_["mean_test_score"])

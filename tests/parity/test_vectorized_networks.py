@@ -282,43 +282,6 @@ def test_float32_within_one_flipped_row():
 # -- what vmap cannot run ------------------------------------------------------------------------
 
 
-class Deciding(nn.Module):
-    """Looks at its values to decide what to do."""
-
-    def __init__(self, n_features, n_classes):
-        super().__init__()
-        self.linear = nn.Linear(n_features, n_classes)
-
-    def forward(self, x):
-        z = self.linear(x)
-        return z if float(z.detach().mean()) > 0 else 2 * z
-
-
-class Drawing(nn.Module):
-    """Draws random numbers in a way that has no version for many nets."""
-
-    def __init__(self, n_features, n_classes):
-        super().__init__()
-        self.linear = nn.Linear(n_features, n_classes)
-
-    def forward(self, x):
-        noise = torch.rand(x.shape[1], dtype=x.dtype) if self.training else 0.5
-        return self.linear(x * noise)
-
-
-class Counting(nn.Module):
-    """Keeps in a plain attribute what decides its later output."""
-
-    def __init__(self, n_features, n_classes):
-        super().__init__()
-        self.linear = nn.Linear(n_features, n_classes)
-        self.n_calls = 0
-
-    def forward(self, x):
-        self.n_calls += self.training
-        return self.linear(x) / (1 + self.n_calls)
-
-
 def squared_error(logits, target):
     return (logits.softmax(1) - nn.functional.one_hot(target, logits.shape[1])).square().sum(1)
 
@@ -331,25 +294,6 @@ def test_a_loss_of_the_users_own_runs_one_by_one():
     assert_same_results(ours, theirs)
     assert stacked_share(ours) == 0.5
     assert any("its loss is a function of the user's own" in row[0] for row in ours.vectorization_)
-
-
-@pytest.mark.parametrize(
-    ("module", "reason"),
-    [
-        (Deciding, "vmap cannot run its module"),
-        (Drawing, "draws random numbers by rand"),
-        (Counting, "its forward sets the attribute 'n_calls'"),
-    ],
-)
-def test_a_module_that_cannot_be_mapped_runs_one_by_one(module, reason):
-    X, y = load_iris(return_X_y=True)
-    grid = {"module": [module, make_dense], "random_state": [0, 1]}
-    theirs = GridSearchCV(net(module), grid, cv=3).fit(X, y)
-    ours = VectorizedGridSearchCV(net(module), grid, cv=3).fit(X, y)
-    assert_same_results(ours, theirs)
-    assert stacked_share(ours) == 0.5
-    for params, row in zip(ours.cv_results_["params"], ours.vectorization_, strict=True):
-        assert all((reason in place) == (params["module"] is module) for place in row)
 
 
 def test_convolutions_of_large_batches_run_one_by_one():
