@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
+from sknets._engine._lbfgs_stack import FAR_FROM_TOL, NOTHING_GAINED
 from sknets._engine._logistic_objective import LogisticObjective, Progress, Vector
 
 
@@ -39,4 +40,7 @@ def lbfgs(
         options=options,
         callback=after_iteration,
     )
+    rounds = objective.eps > np.finfo(np.float64).eps
+    if rounds and result.status == 0 and np.abs(result.jac).max() > FAR_FROM_TOL * tol:
+        return result.x, False, NOTHING_GAINED
     return result.x, result.status == 0, str(result.message)

@@ -161,17 +161,21 @@ def cholesky_step(
     """
     if hessian.device.type == "mps":
         hessian = hessian.cpu().double()
-    scale = hessian.diagonal().mean().clamp(min=torch.finfo(hessian.dtype).tiny)
-    _fix_class_means(hessian, scale, shape, has_l2, fit_intercept)
-    rhs = torch.from_numpy(-grad).to(hessian.device, hessian.dtype).unsqueeze(1)
+    _fix_class_means(hessian, shape, has_l2, fit_intercept)
+    # Scaled to a diagonal of ones, what is singular does not depend on the units of the features.
+    diagonal = hessian.diagonal()
+    scale = torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+    hessian.mul_(scale).mul_(scale[:, None])
+    rhs = torch.from_numpy(-grad).to(hessian.device, hessian.dtype).mul_(scale).unsqueeze(1)
     for damping in (0.0, *(10.0**power for power in range(-8, 3, 2))):
         damped = hessian
         if damping:
             damped = hessian.clone()
-            damped.diagonal().add_(damping * scale)
+            damped.diagonal().add_(damping)
         factor, info = torch.linalg.cholesky_ex(damped)
         if int(info) == 0 and (damping or not _is_nearly_singular(factor)):
-            step = torch.cholesky_solve(rhs, factor)[:, 0].to("cpu", torch.float64).numpy()
+            solution = torch.cholesky_solve(rhs, factor)[:, 0].mul_(scale)
+            step = solution.to("cpu", torch.float64).numpy()
             if np.isfinite(step).all() and step @ grad < 0:
                 return step
     return -grad
@@ -186,7 +190,6 @@ def _is_nearly_singular(factor: torch.Tensor) -> bool:
 
 def _fix_class_means(
     hessian: torch.Tensor,
-    scale: torch.Tensor,
     shape: tuple[int, int],
     has_l2: bool,
     fit_intercept: bool,
@@ -205,5 +208,6 @@ def _fix_class_means(
         free = torch.tensor([width - 1], device=hessian.device)
     else:
         return
+    sizes = hessian.diagonal().view(n_outputs, width).mean(0)[free]
     by_class = hessian.view(n_outputs, width, n_outputs, width)
-    by_class[:, free, :, free] += scale / n_outputs
+    by_class[:, free, :, free] += (sizes / n_outputs)[:, None, None]

@@ -68,8 +68,10 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         There is no dual formulation; only False is taken.
     tol : float, default=1e-4
         A full-batch solver stops when no component of the gradient (the smallest subgradient, with
-        an L1 penalty) of the objective divided by ``C * sum(s)`` exceeds it; a mini-batch solver
-        when the loss has not improved by it for `n_iter_no_change` epochs.
+        an L1 penalty) of the objective divided by ``C * sum(s)`` exceeds it; "lbfgs" also where
+        rounding keeps the objective from falling, of which a warning tells in float32 if that is
+        far from `tol`. A mini-batch solver stops when the loss has not improved by it for
+        `n_iter_no_change` epochs.
     fit_intercept : bool, default=True
         Whether there is an intercept.
     intercept_scaling : float, default=1

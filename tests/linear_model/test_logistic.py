@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sknets.datasets import make_two_gaussians
 from sknets.linear_model import LogisticRegression
+from sknets.model_selection import VectorizedGridSearchCV
 
 FULL_BATCH = ["lbfgs", "newton-cg", "newton-cholesky", "proximal-newton"]
 MINI_BATCH = ["adam", "sgd"]
@@ -219,6 +220,31 @@ def test_not_to_converge_is_a_warning(cancer, solver):
     with pytest.warns(ConvergenceWarning, match="max_iter"):
         clf = LogisticRegression(solver=solver, tol=1e-10, max_iter=2, random_state=0).fit(*cancer)
     assert clf.n_iter_[0] == 2
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_rounding_of_float32_that_ends_a_fit_early_is_a_warning():
+    X, y = load_breast_cancer(return_X_y=True)  # features of 1e-3 to 1e3
+    clf = LogisticRegression(max_iter=5000, device="cpu")
+    search = VectorizedGridSearchCV(clf, {"C": [1.0, 2.0]}, cv=2, refit=False)
+    for fit in (clf.fit, search.fit):
+        with pytest.warns(ConvergenceWarning, match="rounding may be the limit"):
+            fit(X.astype(np.float32), y)
+        fit(StandardScaler().fit_transform(X).astype(np.float32), y)
+
+
+@pytest.mark.parametrize("sizes", [(1e-4, 1e3), (1e4, 1e-3)])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_newton_steps_do_not_depend_on_the_units_of_features(sizes, n_classes):
+    random_state = np.random.RandomState(0)
+    X = random_state.randn(300, 2)
+    y = np.digitize(X[:, 0] - X[:, 1] + random_state.randn(300), [0.0, 1.0][: n_classes - 1])
+    clf = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, device="cpu")
+    expected = clf.fit(X, y).predict_proba(X)
+    n_iter = clf.n_iter_[0]
+    scaled = clf.fit(X * sizes, y)
+    np.testing.assert_allclose(scaled.predict_proba(X * sizes), expected, atol=1e-5)
+    assert abs(scaled.n_iter_[0] - n_iter) <= 2
 
 
 def test_balanced_classes_weigh_the_same_in_sum():
