@@ -461,3 +461,30 @@ def test_module_names_its_layers():
         module = clf.module_.eval()
         logits = module.classifier(module.features(values).flatten(1))
     np.testing.assert_allclose(logits, clf.decision_function(X[:3]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"kernel_size": 1, "stride": [(1, 2), (1, 2)]},
+            r"same on both axes .*got \(1, 2\) in conv1",
+        ),
+        (
+            {"conv_channels": (4, 4), "stride": 3, "precision": "bf16"},
+            r"at most the size of its input .*3 x 3 for 2 x 2 in conv2",
+        ),
+    ],
+)
+def test_what_torch_cannot_train_on_a_cpu(settings, message):
+    X, y = np.random.RandomState(0).rand(20, 6, 6), np.arange(20) % 2
+    clf = CNNClassifier(**{**SMALL, **settings, "padding": "same", "pool": None})
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X, y)
+
+
+def test_the_dilation_of_one_pixel_means_nothing():
+    X, y = np.random.RandomState(0).rand(20, 3, 1), np.arange(20) % 2
+    settings = {**SMALL, "kernel_size": 1, "stride": 2, "padding": 1, "pool": None}
+    fits = [CNNClassifier(**settings, dilation=d, precision="float32").fit(X, y) for d in (1, 2)]
+    np.testing.assert_array_equal(fits[0].predict_proba(X), fits[1].predict_proba(X))
