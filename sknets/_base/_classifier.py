@@ -25,6 +25,7 @@ from sknets._data import (
     as_tensor_view,
     assemble,
     check_features,
+    check_fits_dtype,
     check_labels,
     check_sample_weight,
     combine_weights,
@@ -148,7 +149,10 @@ class BaseClassifier(
             precision = resolve_precision(self.precision, device=device, input_dtype=input_dtype(X))
         rows = make_rows(X, dtype=precision.dtype, device=device)
         target = torch.from_numpy(codec.encode(y)).to(device)
-        weight = None if weights is None else as_tensor_view(weights).to(device, precision.dtype)
+        weight = None
+        if weights is not None:
+            check_fits_dtype(weights, precision.dtype)
+            weight = as_tensor_view(weights).to(device, precision.dtype)
         return TrainingData(rows, target, weight, codec, device, precision, namespace)
 
     def _remember(self, data: TrainingData) -> None:

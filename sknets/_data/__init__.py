@@ -14,7 +14,12 @@ from sknets._data._rows import (
     is_memory_mapped,
     make_rows,
 )
-from sknets._data._weights import check_class_weight, check_sample_weight, combine_weights
+from sknets._data._weights import (
+    check_class_weight,
+    check_fits_dtype,
+    check_sample_weight,
+    combine_weights,
+)
 
 __all__ = [
     "NUMPY",
@@ -30,6 +35,7 @@ __all__ = [
     "assemble",
     "check_class_weight",
     "check_features",
+    "check_fits_dtype",
     "check_labels",
     "check_sample_weight",
     "combine_weights",

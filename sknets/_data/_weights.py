@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn import config_context
 from sklearn.utils.class_weight import compute_sample_weight
 
@@ -33,6 +34,16 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> np.ndarray | None
             f"sample_weight must not have negative values, got {weights[row]} for row {row}."
         )
     return weights
+
+
+def check_fits_dtype(weights: np.ndarray, dtype: torch.dtype) -> None:
+    """Raise a ValueError if the sum of some weights cannot be computed in `dtype`."""
+    total, info = weights.sum(dtype=np.float64), torch.finfo(dtype)
+    if not (total == 0 or info.tiny <= total <= info.max):
+        raise ValueError(
+            f"sample_weight must have a sum that {dtype} can hold, got {total:g}. Choose "
+            "weights nearer to 1."
+        )
 
 
 def check_class_weight(class_weight: Any, classes: np.ndarray) -> None:

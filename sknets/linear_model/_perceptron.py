@@ -108,8 +108,8 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     rows nor classes are weighted and there is no penalty. Other rows are taken in blocks: the
     scores of a block are one product, and a mistake then shifts the scores of the rows behind it by
     a row of the block's Gram matrix. Few weighted rows are followed from mistake to mistake. With
-    ``shuffle=False`` the weights are scikit-learn's up to rounding; with ``shuffle=True`` all
-    classes see the same order, where scikit-learn draws one for each.
+    ``shuffle=False`` the weights are scikit-learn's up to rounding, but of CSR rows with a penalty;
+    with ``shuffle=True`` all classes see the same order, where scikit-learn draws one for each.
 
     With `early_stopping` and an L2 part in the penalty, the validation score is that of the weights
     as they are; scikit-learn's leaves out how much they have shrunk.

@@ -167,6 +167,15 @@ def test_bad_weights(estimator, kind, table):
     check_fit_refused(estimator, table, *table, message, sample_weight=weights)
 
 
+@pytest.mark.parametrize("weight", [1e-46, 1e37])
+@each_estimator()
+def test_weights_that_float32_cannot_hold(estimator, weight, table):
+    X, y = table
+    new = fresh(estimator, precision="float32")
+    weights = np.full(len(y), weight)
+    check_refused(lambda: new.fit(X, y, sample_weight=weights), new, r"sum that torch.float32 can")
+
+
 @each_estimator()
 def test_weights_and_class_weights_that_leave_nothing(estimator, table):
     if "Perceptron" in str(estimator):

@@ -197,6 +197,20 @@ def test_sample_weight(data, settings):
     assert_same(ours, reference.fit(X, y, sample_weight=weight), X, rtol=rtol)
 
 
+@pytest.mark.parametrize("weighs", ["rows", "classes"])
+def test_losses_of_weights_on_more_rows_than_a_block_of_batches_holds(weighs):
+    random_state = np.random.RandomState(0)
+    X = random_state.randn(2000, 200)
+    y = (X[:, 0] + random_state.randn(2000) > 0).astype(int)
+    reference, ours = pair(max_iter=200, tol=1e-3, n_iter_no_change=3, learning_rate_init=0.01)
+    weight = np.where(y == 1, 10.0, random_state.uniform(size=2000) if weighs == "rows" else 1.0)
+    if weighs == "rows":
+        ours.fit(X, y, sample_weight=weight)
+    else:
+        ours.set_params(class_weight={1: 10.0}).fit(X, y)
+    assert_same(ours, reference.fit(X, y, sample_weight=weight), X)
+
+
 @pytest.mark.parametrize("make", [sparse.csr_array, sparse.csr_matrix, sparse.csc_array])
 @pytest.mark.parametrize(
     "settings",
