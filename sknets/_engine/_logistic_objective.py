@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sknets._engine._centring import Centring
 from sknets._engine._logistic_few_rows import FewRows, are_few
 from sknets._engine._logistic_loss import encode_target, logistic_loss_residual
 from sknets._engine._row_blocks import Blocks, RowBlocks
@@ -196,6 +197,23 @@ class LogisticObjective:
             proba[:, rows] = logits.sigmoid_() if self.n_outputs == 1 else logits.softmax(dim=0)
         return Curvature(self, proba, self._weight)
 
+    def centring(self) -> Centring:
+        """Return the coordinates in which the weighted mean of the rows is zero."""
+        if not self.fit_intercept:
+            return Centring(None, self.n_outputs)
+
+        def work(blocks: Blocks) -> tuple[Tensor, ...]:
+            total = torch.zeros(
+                (1, self.blocks.n_features), dtype=self.blocks.dtype, device=self.blocks.device
+            )
+            for rows, block in blocks:
+                share = self._weight if self._weight.ndim == 0 else self._weight[rows]
+                block.backward_(share.expand(1, rows.stop - rows.start).contiguous(), total)
+            return (total,)
+
+        (means,) = self.blocks.walk(work)
+        return Centring(np.append(means[0].to("cpu", torch.float64).numpy(), 0.0), self.n_outputs)
+
     def _split(self, params: Vector) -> tuple[Tensor, Tensor | None]:
         """Bring flat parameters to the device: weights (K, F) and bias (K, 1)."""
         both = torch.from_numpy(np.ascontiguousarray(params, dtype=np.float64)).view(self.shape)
@@ -248,14 +266,20 @@ class Curvature:
             flat += objective.l2 * (vector * objective.penalised)
         return flat
 
-    def diagonal(self) -> Vector:
-        """Return the Hessian's diagonal (K * D,)."""
+    def diagonal(self, centring: Centring | None = None) -> Vector:
+        """Return the Hessian's diagonal (K * D,), if asked for that by centred parameters."""
         objective = self._objective
+        means = None
+        if centring is not None and centring.means is not None:
+            means = torch.from_numpy(centring.means[0, :-1])
+            means = means.to(objective.blocks.device, objective.blocks.dtype)
         n_features = objective.blocks.n_features
         total = self._zeros(*objective.shape)
         for rows, dense in objective.blocks.dense_blocks(n_features):
             proba = self._proba[:, rows]
             weight = proba * (1 - proba) * self._rows_share(rows)
+            if means is not None:
+                dense = dense - means
             total[:, :n_features] += weight @ dense.square()
             if objective.fit_intercept:
                 total[:, -1] += weight.sum(dim=1)

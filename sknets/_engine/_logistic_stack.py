@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sknets._engine._centring import Centring
 from sknets._engine._stack_fold import Array, Fold
 
 # Logits up to this size need no shift before ``exp``: it does not overflow, and a loss is not lost
@@ -131,6 +132,19 @@ class LogisticStack:
             values += 0.5 * l2 * np.vecdot(coef, coef).sum(axis=1)
             grads.reshape(-1, *self.shape)[:, :, :n_penalised] += l2[:, None, None] * coef
         return values, grads
+
+    def centring(self, models: Array) -> Centring:
+        """Return the coordinates of models (A,) in which the weighted means of rows are zero."""
+        if not self.fit_intercept:
+            return Centring(None, self.shape[0])
+        means = np.empty((len(models), self.shape[1]))
+        for number, where in self.by_fold(models):
+            fold, share = self.folds[number], self.shares(number, models[where])
+            if share is None:
+                share = np.full((1, fold.n), 1 / fold.n, self.dtype)
+            means[where] = fold.backward(share * fold.ones)
+        means[:, -1] = 0.0
+        return Centring(means, self.shape[0])
 
     def by_fold(self, models: Array) -> Iterator[tuple[int, Array]]:
         """Yield the folds of some models, and where in `models` those of the fold stand."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sknets._engine._centring import Centring
 from sknets._engine._logistic_objective import LogisticObjective, Progress, Vector
 from sknets._engine._newton import conjugate_gradients
 
@@ -31,7 +32,7 @@ def proximal_newton(
     Each iteration takes one proximal gradient step, scaled by the Hessian's diagonal, which lets
     parameters enter and leave zero, and then one Newton step among those that are not zero, where
     the objective is smooth. The first makes it converge from anywhere, the second makes the end
-    quadratic.
+    quadratic. Both are taken in the coordinates of `Centring`.
 
     Source: J. D. Lee, Y. Sun, M. A. Saunders, "Proximal Newton-type methods for minimizing
     composite functions", SIAM J. Optim. 24 (2014); the step on the support is the second phase of
@@ -39,17 +40,17 @@ def proximal_newton(
     Math. Program. 159 (2016).
     """
     strength = objective.l1 * objective.penalised
+    centring = objective.centring()
     point = _evaluate(objective, start)
     bound = 1.0
     for _ in range(max_iter):
         if _residual(point, strength) <= tol:
             return point.params, True, "the subgradient is within tol"
-        curvature = objective.curvature(point.params)
-        diagonal = curvature.diagonal()
+        diagonal = objective.curvature(point.params).diagonal(centring)
         diagonal = np.maximum(diagonal, 1e-10 * max(diagonal.max(), np.finfo(np.float64).tiny))
-        before = point
-        point, bound = _proximal_step(objective, point, strength, diagonal, max(1.0, bound / 2))
-        point = _support_step(objective, point, strength)
+        before, bound = point, max(1.0, bound / 2)
+        point, bound = _proximal_step(objective, centring, point, strength, diagonal, bound)
+        point = _support_step(objective, centring, point, strength)
         if point is before:
             return point.params, False, "no step lowers the value; rounding may be the limit"
         progress(point.params, point.whole)
@@ -77,18 +78,24 @@ def _residual(point: _Point, strength: Vector) -> float:
 
 
 def _proximal_step(
-    objective: LogisticObjective, point: _Point, strength: Vector, diagonal: Vector, bound: float
+    objective: LogisticObjective,
+    centring: Centring,
+    point: _Point,
+    strength: Vector,
+    diagonal: Vector,
+    bound: float,
 ) -> tuple[_Point, float]:
     """Minimise a separable quadratic model plus the L1 term, steeper until it bounds F."""
+    start, grad = centring.centred(point.params), centring.gradient(point.grad)
     for _ in range(TRIES):
         metric = bound * diagonal
-        target = point.params - point.grad / metric
+        target = start - grad / metric
         new = np.sign(target) * np.maximum(np.abs(target) - strength / metric, 0.0)
-        move = new - point.params
+        move = new - start
         if not move.any():
             break
-        candidate = _evaluate(objective, new)
-        model = point.smooth + point.grad @ move + 0.5 * (metric * move) @ move
+        candidate = _evaluate(objective, centring.params(new))
+        model = point.smooth + grad @ move + 0.5 * (metric * move) @ move
         slack = 16 * objective.eps * abs(point.smooth)
         if candidate.smooth <= model + slack and candidate.whole <= point.whole:
             return candidate, bound
@@ -96,7 +103,9 @@ def _proximal_step(
     return point, bound
 
 
-def _support_step(objective: LogisticObjective, point: _Point, strength: Vector) -> _Point:
+def _support_step(
+    objective: LogisticObjective, centring: Centring, point: _Point, strength: Vector
+) -> _Point:
     """Take a Newton step among the nonzero parameters; one that would change sign becomes zero."""
     support = (point.params != 0) | (strength == 0)
     if not support.any():
@@ -107,17 +116,18 @@ def _support_step(objective: LogisticObjective, point: _Point, strength: Vector)
     def product(part: Vector) -> Vector:
         vector = np.zeros_like(point.params)
         vector[support] = part
-        return curvature.product(vector)[support]
+        return centring.gradient(curvature.product(centring.params(vector)))[support]
 
-    step = np.zeros_like(point.params)
-    step[support] = conjugate_gradients(product, -slope[support], curvature.diagonal()[support])
+    start, step = centring.centred(point.params), np.zeros_like(point.params)
+    downhill, diagonal = -centring.gradient(slope)[support], curvature.diagonal(centring)[support]
+    step[support] = conjugate_gradients(product, downhill, diagonal)
     length = 1.0
     for _ in range(TRIES):
-        new = point.params + length * step
-        new[(strength > 0) & (new * point.params < 0)] = 0.0
-        candidate = _evaluate(objective, new)
+        new = start + length * step
+        new[(strength > 0) & (new * start < 0)] = 0.0
+        candidate = _evaluate(objective, centring.params(new))
         change = candidate.whole - point.whole
-        if change < 0 and change <= SUFFICIENT * (slope @ (new - point.params)):
+        if change < 0 and change <= SUFFICIENT * (slope @ (candidate.params - point.params)):
             return candidate
         rounding = 16 * objective.eps * abs(point.whole)
         if abs(change) <= rounding and _residual(candidate, strength) < _residual(point, strength):

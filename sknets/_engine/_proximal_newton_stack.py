@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sknets._engine._centring import Centring
 from sknets._engine._logistic_stack import Array, LogisticStack
 from sknets._engine._newton_stack import Walkers, stacked_cg
 from sknets._engine._proximal_newton import SUFFICIENT, TRIES
@@ -43,6 +44,7 @@ class _Walk(Walkers):
     def __init__(self, stack: LogisticStack, numbers: Array) -> None:
         super().__init__(stack, numbers)
         self.bounds = np.ones(len(self.numbers))
+        self._centring = stack.centring(np.arange(len(stack.models)))
         self.eps = float(np.finfo(stack.dtype).eps)
 
     def keep(self, stays: Array) -> None:
@@ -50,6 +52,11 @@ class _Walk(Walkers):
         if hasattr(self, "bounds"):
             self.bounds = self.bounds[stays]
         super().keep(stays)
+
+    @property
+    def centring(self) -> Centring:
+        """The centred coordinates of the models that still learn."""
+        return self._centring.of(self.numbers)
 
     @property
     def strengths(self) -> Array:
@@ -73,12 +80,12 @@ class _Walk(Walkers):
 
     def proximal_step(self) -> None:
         """Minimise separable quadratic models plus the L1 terms, steeper until they bound F."""
-        strengths = self.strengths
-        diagonals = StackCurvature(self.stack, self.params, self.numbers).diagonals()
+        strengths, centring = self.strengths, self.centring
+        diagonals = StackCurvature(self.stack, self.params, self.numbers).diagonals(centring)
         largest = np.maximum(diagonals.max(axis=1, initial=0.0), _TINY)
         diagonals = np.maximum(diagonals, 1e-10 * largest[:, None])
-        params, values, grads = self.params.copy(), self.values.copy(), self.grads.copy()
-        whole = values + _l1(params, strengths)
+        params, values = centring.centred(self.params), self.values.copy()
+        grads, whole = centring.gradient(self.grads), values + _l1(params, strengths)
         self.bounds = np.maximum(1.0, self.bounds / 2)
         waiting, failed = np.arange(len(params)), np.zeros(len(params), bool)
         for _ in range(TRIES):
@@ -91,13 +98,14 @@ class _Walk(Walkers):
             waiting, new, move, metric = waiting[moves], new[moves], move[moves], metric[moves]
             if not len(waiting):
                 break
-            new_values, new_grads, fine = self._evaluate(new, waiting, failed)
+            trial = centring.of(waiting).params(new)
+            new_values, new_grads, fine = self._evaluate(trial, waiting, failed)
             model = values[waiting] + np.einsum("ap,ap->a", grads[waiting], move)
             model += 0.5 * np.einsum("ap,ap,ap->a", metric, move, move)
             slack = 16 * self.eps * np.abs(values[waiting])
             found = fine & (new_values <= model + slack)
             found &= new_values + _l1(new, strengths[waiting]) <= whole[waiting]
-            self._move(waiting, found, new, new_values, new_grads)
+            self._move(waiting, found, trial, new_values, new_grads)
             waiting = waiting[fine & ~found]
             self.bounds[waiting] *= 2
             if not len(waiting):
@@ -108,17 +116,21 @@ class _Walk(Walkers):
         """Take Newton steps among nonzero parameters; one that would change sign becomes zero."""
         if not len(self.numbers):
             return
-        strengths = self.strengths
+        strengths, centring = self.strengths, self.centring
         support = (self.params != 0) | (strengths == 0)
         slopes = _subgradients(self.params, self.grads, strengths)
         curvature = StackCurvature(self.stack, self.params, self.numbers)
 
         def products(vectors: Array, places: Array) -> Array:
-            return curvature.products(vectors, places) * support[places]
+            here = centring.of(places)
+            curved = curvature.products(here.params(vectors), places)
+            return here.gradient(curved) * support[places]
 
         # Outside the support all is zero, and stays so.
-        steps = stacked_cg(products, -slopes * support, curvature.diagonals() * support)
+        downhill = -centring.gradient(slopes) * support
+        steps = stacked_cg(products, downhill, curvature.diagonals(centring) * support)
         steps *= support
+        start = centring.centred(self.params)
         params, values, grads = self.params.copy(), self.values.copy(), self.grads.copy()
         whole = values + _l1(params, strengths)
         residuals = _residuals(params, grads, strengths)
@@ -127,12 +139,13 @@ class _Walk(Walkers):
         for _ in range(TRIES):
             if not len(waiting):
                 break
-            old, strength = params[waiting], strengths[waiting]
+            old, strength = start[waiting], strengths[waiting]
             new = old + length * steps[waiting]
             new[(strength > 0) & (new * old < 0)] = 0.0
+            new = centring.of(waiting).params(new)
             new_values, new_grads, fine = self._evaluate(new, waiting, failed)
             change = new_values + _l1(new, strength) - whole[waiting]
-            promised = SUFFICIENT * np.einsum("ap,ap->a", slopes[waiting], new - old)
+            promised = SUFFICIENT * np.einsum("ap,ap->a", slopes[waiting], new - params[waiting])
             found = (change < 0) & (change <= promised)
             flat = np.abs(change) <= 16 * self.eps * np.abs(whole[waiting])
             found |= flat & (_residuals(new, new_grads, strength) < residuals[waiting])

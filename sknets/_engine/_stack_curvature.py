@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from sknets._engine._centring import Centring
 from sknets._engine._logistic_stack import Array, LogisticStack
 
 # Numbers of the scaled rows that a Hessian is summed from, at once.
@@ -70,8 +71,8 @@ class StackCurvature:
             result[here] = self.stack.by_model(fold.backward(slopes.reshape(len(weights), -1)))
         return result + self.penalties[places] * vectors
 
-    def diagonals(self) -> Array:
-        """Return the diagonals, (A, P)."""
+    def diagonals(self, centring: Centring | None = None) -> Array:
+        """Return the diagonals, (A, P); if asked for, those by centred parameters."""
         result = np.empty((len(self.models), self.stack.size))
         with np.errstate(over="ignore"):
             for number, where, proba, share in self._parts:
@@ -79,7 +80,20 @@ class StackCurvature:
                 fold = self.stack.folds[number]
                 rows = fold.weighted_squares(weights.reshape(-1, fold.n))
                 result[where] = self.stack.by_model(rows)
-        return result + self.penalties
+                if centring is not None and centring.means is not None:
+                    result[where] += self._shifts(number, weights, centring.means[where])
+        return np.maximum(result, 0.0) + self.penalties
+
+    def _shifts(self, number: int, weights: Array, means: Array) -> Array:
+        """Return what centring adds to the diagonals (a, P), with weights (K, a, n) of the rows.
+
+        The square of a column less its mean m is that of the column, less 2 m times it, plus m².
+        """
+        fold = self.stack.folds[number]
+        signed = weights.reshape(-1, fold.n) * fold.ones
+        sums = self.stack.by_model(fold.backward(signed)).reshape(len(means), *self.stack.shape)
+        shifts = means * (means * sums[..., -1:] - 2 * sums)
+        return shifts.reshape(len(means), -1)
 
     def matrix(self, place: int) -> torch.Tensor:
         """Form the Hessian of the model at a place, (P, P)."""

@@ -113,6 +113,11 @@ class Fold:
         """Multiply weights (r, n) by the squares of all rows: (r, D)."""
         return weights @ np.square(self.X)
 
+    @property
+    def ones(self) -> Array:
+        """The last column (n,), of ones where there is an intercept, or minus ones."""
+        return self.X[:, -1]
+
     def dense(self, rows: slice) -> Array:
         """Return rows as a dense array (b, D)."""
         return self.X[rows]
@@ -160,6 +165,11 @@ class SparseFold(Fold):
     def weighted_squares(self, weights: Array) -> Array:
         """Multiply weights (r, n) by the squares of all rows: (r, D)."""
         return np.asarray((self.X.multiply(self.X).T @ weights.T).T)
+
+    @property
+    def ones(self) -> Array:
+        """The last column (n,), of ones where there is an intercept, or minus ones."""
+        return self.X[:, [-1]].toarray()[:, 0]
 
     def dense(self, rows: slice) -> Array:
         """Return rows as a dense array (b, D)."""

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse, stats
+from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
 from sklearn.datasets import load_breast_cancer, load_iris, make_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression as Reference
+from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
 from sknets.datasets import make_two_gaussians
@@ -245,6 +247,28 @@ def test_newton_steps_do_not_depend_on_the_units_of_features(sizes, n_classes):
     scaled = clf.fit(X * sizes, y)
     np.testing.assert_allclose(scaled.predict_proba(X * sizes), expected, atol=1e-5)
     assert abs(scaled.n_iter_[0] - n_iter) <= 2
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_array], ids=["dense", "CSR"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_features_far_from_zero_cost_an_l1_term_no_iterations(wrap, n_classes):
+    random_state = np.random.RandomState(0)
+    X = random_state.randn(200, 5)
+    y = np.digitize(X[:, 0] - X[:, 1] + random_state.randn(200), [0.0, 1.0][: n_classes - 1])
+    far = X + [100.0, 0.0, -50.0, 3.0, 0.1]
+    clf = LogisticRegression(solver="proximal-newton", l1_ratio=0.9, C=0.1, tol=1e-8, device="cpu")
+    near = clone(clf).fit(X, y)
+    clf.fit(wrap(far), y)
+    assert clf.n_iter_[0] <= near.n_iter_[0] + 3 < 20
+    np.testing.assert_allclose(clf.coef_, near.coef_, atol=1e-6)
+    assert ((clf.coef_ == 0) == (near.coef_ == 0)).all()
+    assert (clf.coef_ == 0).any()
+    search = VectorizedGridSearchCV(clf, {"C": [0.1, 1.0]}, cv=2).fit(wrap(far), y)
+    theirs = GridSearchCV(clf, {"C": [0.1, 1.0]}, cv=2).fit(wrap(far), y)
+    assert search.vectorization_[0][0] == "stack 1 (4 nets)"
+    np.testing.assert_allclose(
+        search.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"]
+    )
 
 
 def test_balanced_classes_weigh_the_same_in_sum():
