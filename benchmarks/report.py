@@ -138,10 +138,12 @@ def _versions() -> list[tuple[str, str]]:
 
 
 def _pools() -> str:
-    pools = {
-        f"{pool['internal_api']} {pool['version']}" if pool["version"] else pool["internal_api"]
-        for pool in threadpool_info()
-    }
+    """Return the libraries that have threads, and the processor that a BLAS has kernels for."""
+    pools = set()
+    for pool in threadpool_info():
+        kernels = pool.get("architecture")
+        words = [pool["internal_api"], pool["version"], f"({kernels})" if kernels else None]
+        pools.add(" ".join(word for word in words if word))
     return ", ".join(sorted(pools)) + "; each set to the number of threads of the table"
 
 
