@@ -20,6 +20,7 @@ from sknets._core import is_present, make_random_state
 from sknets._core._sklearn import check_partial_fit_first_call, fit_context
 from sknets._data import LabelCodec, make_rows
 from sknets._engine import Progress, logits_in_blocks
+from sknets._nn import init_glorot_uniform_
 
 _OF_EPOCHS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_")
 
@@ -27,8 +28,9 @@ _OF_EPOCHS = ("loss_curve_", "best_loss_", "validation_scores_", "best_validatio
 class BaseNetwork(ProbabilisticMixin, BaseClassifier):
     """Base of the networks.
 
-    A child has the parameters of `TRAINING_CONSTRAINTS` and implements `_build_module`; one that
-    takes images implements `_flatten` and `_engine_module` too.
+    A child has the parameters of `TRAINING_CONSTRAINTS` and implements `_make_module`, or
+    `_build_module` and `_renew_module` where weights are begun otherwise than scikit-learn's; one
+    that takes images implements `_flatten` and `_engine_module` too.
 
     Attributes
     ----------
@@ -42,15 +44,20 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
 
     # -- what children say -----------------------------------------------------------------------
 
+    def _make_module(self, n_features: int, codec: LabelCodec) -> nn.Module:
+        """Return a new module whose weights are still to be set; its dtype is float64."""
+        raise NotImplementedError
+
     def _build_module(
         self, n_features: int, codec: LabelCodec, random_state: np.random.RandomState
     ) -> nn.Module:
         """Return a new module with initial weights; its dtype is float64."""
-        raise NotImplementedError
+        module = self._make_module(n_features, codec)
+        return init_glorot_uniform_(module, random_state, self.activation)
 
     def _renew_module(self, data: TrainingData) -> nn.Module:
         """Return a copy of the fitted module to go on with, as the parameters are now."""
-        module = self._build_module(data.rows.n_features, data.codec, np.random.RandomState(0))
+        module = self._make_module(data.rows.n_features, data.codec)
         fitted = self.module_.state_dict()
         before, now = _shapes(fitted), _shapes(module.state_dict())
         for name in [*before, *now]:

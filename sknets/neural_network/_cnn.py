@@ -20,7 +20,6 @@ from sknets._nn import (
     NORMALIZATIONS,
     POOLINGS,
     check_convolutions_of_a_cpu,
-    init_glorot_uniform_,
     plan_convolutions,
 )
 from sknets.neural_network._sample_shape import (
@@ -378,7 +377,7 @@ class CNNClassifier(BaseNetwork):
     def _flatten(self, X: Any, *, reset: bool) -> Any:
         """Return X with one row a sample.
 
-        The shape of a sample is read here, and settled in `_build_module` once X is known to be
+        The shape of a sample is read here, and settled in `_make_module` once X is known to be
         sound. A table's width is left to scikit-learn's check of the features.
         """
         X = as_array_if_nested(X)
@@ -393,9 +392,7 @@ class CNNClassifier(BaseNetwork):
             check_holds(X.shape, self._sample_shape, self._channels)
         return flatten_samples(X)
 
-    def _build_module(
-        self, n_features: int, codec: LabelCodec, random_state: np.random.RandomState
-    ) -> nn.Module:
+    def _make_module(self, n_features: int, codec: LabelCodec) -> nn.Module:
         given = self._given_shape or (n_features,)
         self._channels = self.channels
         self._sample_shape = resolve_sample_shape(
@@ -403,7 +400,7 @@ class CNNClassifier(BaseNetwork):
         )
         self.input_shape_ = channels_first(self._sample_shape, self.channels)
         with SeededRandom(torch.Generator()):  # torch's own initial values are replaced
-            module = CNN(
+            return CNN(
                 self.input_shape_,
                 codec.n_outputs,
                 self.conv_channels,
@@ -414,7 +411,6 @@ class CNNClassifier(BaseNetwork):
                 dropout=self.dropout,
                 channels=self.channels,
             ).double()
-        return init_glorot_uniform_(module, random_state, self.activation)
 
     def _conv_settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in (*_OF_CONVOLUTIONS, "conv_dropout")}

@@ -12,7 +12,7 @@ from torch import nn
 from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
-from sknets._nn import ACTIVATIONS, MLP, NORMALIZATIONS, init_glorot_uniform_
+from sknets._nn import ACTIVATIONS, MLP, NORMALIZATIONS
 
 
 class MLPClassifier(BaseNetwork):
@@ -258,10 +258,8 @@ class MLPClassifier(BaseNetwork):
         self.precision = precision
         self.compile = compile
 
-    def _build_module(
-        self, n_features: int, codec: LabelCodec, random_state: np.random.RandomState
-    ) -> nn.Module:
-        module = MLP(
+    def _make_module(self, n_features: int, codec: LabelCodec) -> nn.Module:
+        return MLP(
             n_features,
             self.hidden_layer_sizes,
             codec.n_outputs,
@@ -270,7 +268,6 @@ class MLPClassifier(BaseNetwork):
             self.normalization,
             drawn=False,
         ).double()
-        return init_glorot_uniform_(module, random_state, self.activation)
 
     def _structure(self) -> Hashable:
         # The closed form has masks of ones for nets without dropout beside others.
