@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from mmap import mmap
 from typing import Any
 
@@ -32,6 +33,20 @@ def _steady(part: torch.Tensor) -> torch.Tensor:
     if part.device.type == "cpu" and part.data_ptr() % _ALIGNMENT:
         return part.clone()
     return part
+
+
+def _converted(data: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Return data in another dtype, which has to hold its numbers."""
+    rows = data.to(device, dtype)
+    narrows = data.is_floating_point() and dtype.itemsize < data.dtype.itemsize
+    # A sum that is finite is proof enough.
+    if narrows and not math.isfinite(float(rows.sum())) and bool(torch.isinf(rows).any()):
+        raise ValueError(
+            f"X must hold numbers up to {torch.finfo(dtype).max:.2g}, since the estimator "
+            f"computes in {dtype}, got larger ones. Scale the features, or use "
+            'precision="float64".'
+        )
+    return rows
 
 
 class Rows:
@@ -121,14 +136,14 @@ class DenseRows(Rows):
         where = torch.as_tensor(index, dtype=torch.int64, device=data.device)
         if out is not None and (data.dtype, data.device) == (out.dtype, out.device):
             return torch.index_select(data, 0, where, out=out)
-        rows = data.index_select(0, where)
-        return rows.to(self.device, self.dtype) if out is None else out.copy_(rows)
+        rows = _converted(data.index_select(0, where), self.device, self.dtype)
+        return rows if out is None else out.copy_(rows)
 
     def slice(self, start: int, stop: int, *, aligned: bool = True) -> torch.Tensor:
         """Return rows `start` to `stop`; a view where dtype, device and place already fit."""
         if aligned and self._may_move:
             self.data, self._may_move = _steady(self.data), False
-        part = self.data[start:stop].to(self.device, self.dtype)
+        part = _converted(self.data[start:stop], self.device, self.dtype)
         return _steady(part) if aligned else part.contiguous()
 
 
@@ -221,9 +236,9 @@ def make_rows(X: Any, *, dtype: torch.dtype, device: torch.device, once: bool = 
     data = X if isinstance(X, torch.Tensor) else as_tensor_view(X)
     if device.type != "cpu" and data.device != device:
         fits = data.numel() * dtype.itemsize <= free_bytes(device) // 2
-        data = data.to(device, dtype) if fits else data
+        data = _converted(data, device, dtype) if fits else data
     elif not (on_disk or once):
-        data = data.to(dtype)
+        data = _converted(data, device, dtype)
         may_move = data.nbytes <= _COPY_BYTES
         return DenseRows(data, dtype=dtype, device=device, may_move=may_move)
     return DenseRows(data, dtype=dtype, device=device)

@@ -167,6 +167,23 @@ def test_bad_weights(estimator, kind, table):
     check_fit_refused(estimator, table, *table, message, sample_weight=weights)
 
 
+@each_estimator()
+def test_numbers_that_float32_cannot_hold(estimator, table):
+    X, y = table
+    assert X.dtype == np.float64
+    huge = X.copy()
+    huge[0, 0] = 1e39
+    message = r"X must hold numbers up to 3.4e\+38"
+    new = fresh(estimator, precision="float32")
+    check_refused(lambda: new.fit(huge, y), new, message)
+    fitted = fresh(estimator, precision="float32").fit(X, y)
+    if hasattr(fitted, "coef_"):  # linear models predict in the wider dtype
+        assert np.isfinite(fitted.decision_function(huge)).all()
+        return
+    with pytest.raises(ValueError, match=message):
+        fitted.predict(huge)
+
+
 @pytest.mark.parametrize("weight", [1e-46, 1e37])
 @each_estimator()
 def test_weights_that_float32_cannot_hold(estimator, weight, table):

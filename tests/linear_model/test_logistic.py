@@ -346,8 +346,10 @@ def test_failed_fit_leaves_the_estimator_as_it_was(cancer, solver):
     X, y = cancer
     clf = make(solver, precision="float32").fit(X, y)
     before = dict(vars(clf))
-    with pytest.raises(ValueError, match="must stay finite"):
-        clf.fit(1e40 * X, y)
+    # The steps of these two overflow from nothing that float32 can hold.
+    scale = 1e40 if solver in ("lbfgs", "adam") else 1e37
+    with pytest.raises(ValueError, match=r"must (stay finite|hold numbers up to 3.4e\+38)"):
+        clf.fit(scale * X, y)
     assert vars(clf).keys() == before.keys()
     assert all(vars(clf)[name] is before[name] for name in before)
 
