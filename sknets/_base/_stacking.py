@@ -242,8 +242,10 @@ def run_stack(
                 fit.where = str(reason)
             return stacks
         except Exception as error:  # torch has several classes for a lack of memory
-            if not is_out_of_memory(error):
-                raise
+            if not is_out_of_memory(error):  # a value that nobody has checked, say: each fit tells
+                for fit in fits[start:]:
+                    fit.where = f"its stack failed: {error}"
+                return stacks
             if len(stack) > 1:
                 size = len(stack) // 2
                 stack = []

@@ -291,6 +291,15 @@ def test_a_bad_value_fails_alone(data, grid):
     assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True, False]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # of the bad candidate
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")
+def test_a_bad_value_that_nobody_checks_fails_alone(data):
+    with config_context(skip_parameter_validation=True):
+        search = both(mlp(), {"alpha": [1.0, "much"]}, *data, cv=2)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True, False]
+    assert "its stack failed" in search.vectorization_[0][0]
+
+
 def test_messages_name_the_estimator(data):
     search = VectorizedGridSearchCV(
         Perceptron(), {"eta0": [1.0]}, scoring="neg_log_loss", error_score="raise"
