@@ -2,11 +2,9 @@
 
 import functools
 
-import numpy as np
 import pytest
 import torch
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_iris
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from torch import nn
@@ -16,13 +14,6 @@ from tests.model_selection._pairs import both, mlp
 
 # Few epochs on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-@pytest.fixture(scope="module")
-def data():
-    X, y = load_iris(return_X_y=True)
-    order = np.random.RandomState(0).permutation(len(y))
-    return X[order], y[order]
 
 
 class Small(nn.Sequential):

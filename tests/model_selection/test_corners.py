@@ -11,7 +11,6 @@ from scipy.stats import uniform
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_iris
 from sklearn.feature_selection import SelectKBest
 from sklearn.metrics import accuracy_score, check_scoring, f1_score, make_scorer
 from sklearn.model_selection import (
@@ -34,13 +33,6 @@ from tests.model_selection._pairs import both, mlp
 
 # Few epochs on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-@pytest.fixture(scope="module")
-def data():
-    X, y = load_iris(return_X_y=True)
-    order = np.random.RandomState(0).permutation(len(y))
-    return X[order], y[order]
 
 
 @pytest.mark.parametrize("scoring", ["accuracy", ["accuracy", "neg_log_loss"]])
