@@ -17,7 +17,7 @@ from torch import nn
 PLAIN_TYPES = (str, bytes, bool, int, float, np.number, np.bool_, type(None))
 """Settings of these types cannot change, and are equal if ``==`` says so."""
 
-# What torch itself keeps in a module: weights and layers, of which `value_key` speaks, and hooks.
+# What torch itself keeps in a module; `_held` says what of it counts.
 _OF_ANY_MODULE = frozenset(vars(nn.Module()))
 
 
@@ -25,49 +25,74 @@ def value_key(value: Any) -> Hashable:
     """Return something that is equal for equal modules and factories, clones among them.
 
     Classes are equal if they are the same; functions if their code is, and what it refers to;
-    modules by their layers, weights and attributes; other objects by what they hold. What cannot be
-    compared equals itself alone.
+    modules by their layers, weights, hooks and attributes; other objects by what they hold. What
+    cannot be compared equals itself alone.
     """
-    return _key(value, {}, [])
+    return _Keys({}).of(value)
 
 
 def attribute_keys(module: nn.Module) -> dict[str, Hashable]:
-    """Return what the layers of a module hold beside weights, buffers and layers, as keys by name.
+    """Return what the layers of a module are and hold, beside the numbers of weights and buffers.
 
-    In two modules of one structure the weights may differ, and the keys be equal.
+    In two modules of one structure the numbers may differ, and the keys, by name, be equal.
     """
     known = {id(tensor): name for name, tensor in module.state_dict(keep_vars=True).items()}
-    return {
-        f"{path}.{name}" if path else name: _key(value, known, [])
-        for path, layer in module.named_modules()
-        for name, value in vars(layer).items()
-        if name not in _OF_ANY_MODULE
+    known |= {id(layer): path for path, layer in module.named_modules()}
+    keys: dict[str, Hashable] = {
+        f"{name}.requires_grad": p.requires_grad for name, p in module.named_parameters()
     }
+    for path, layer in module.named_modules():
+        place = f"{path}." if path else ""
+        keys[f"{place}__class__"] = id(type(layer))
+        keys[f"{place}hooks"] = _Keys(known).of(_hooks(layer))
+        for name, value in vars(layer).items():
+            if name not in _OF_ANY_MODULE:
+                keys[place + name] = _Keys(known).of(value)
+    return keys
 
 
-def _key(value: Any, known: dict[int, str], within: list[int]) -> Hashable:
-    """Return the key of a value; tensors that are `known` by name have that, and not their numbers.
+def _hooks(layer: nn.Module) -> list[Any]:
+    return [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
 
-    `within` are the objects that hold the value, one of which it may be again.
+
+class _Keys:
+    """The keys of values that may hold each other.
+
+    Parameters
+    ----------
+    known : dict of int to str
+        Objects, by their ids, whose key is a name.
     """
-    if isinstance(value, PLAIN_TYPES):
-        return (type(value), repr(value))
-    if id(value) in known:
-        return ("tensor", known[id(value)])
-    if id(value) in within:
-        return ("within", within.index(id(value)))
-    if inspect.isclass(value):
-        return id(value)
-    within = [*within, id(value)]
-    held = _held(value)
-    if held is not None:
-        return (type(value), *(_key(part, known, within) for part in held))
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-    try:
-        return joblib.hash(value.numpy() if isinstance(value, torch.Tensor) else value)
-    except Exception:  # pickling is the value's own code
-        return id(value)
+
+    def __init__(self, known: dict[int, str]) -> None:
+        self._known = known
+        # What was met so far, by its id, in order; held here, so that no other gets its id.
+        self._met: dict[int, tuple[int, Any]] = {}
+
+    def of(self, value: Any) -> Hashable:
+        """Return the key of a value."""
+        if isinstance(value, PLAIN_TYPES):
+            return (type(value), repr(value))
+        if id(value) in self._known:
+            return ("known", self._known[id(value)])
+        if id(value) in self._met:
+            return ("met", self._met[id(value)][0])
+        self._met[id(value)] = len(self._met), value
+        if inspect.isclass(value):
+            return id(value)
+        held = _held(value)
+        if held is not None:
+            return (type(value), *map(self.of, held))
+        try:
+            return joblib.hash(_array_of(value) if isinstance(value, torch.Tensor) else value)
+        except Exception:  # pickling is the value's own code
+            return id(value)
+
+
+def _array_of(tensor: torch.Tensor) -> Any:
+    tensor = tensor.detach().cpu()
+    wide = tensor.double() if tensor.dtype == torch.bfloat16 else tensor  # NumPy has none
+    return str(tensor.dtype), wide.resolve_conj().resolve_neg().numpy()
 
 
 def _held(value: Any) -> list[Any] | None:
@@ -92,7 +117,7 @@ def _held(value: Any) -> list[Any] | None:
         learned = [
             (name, p, p is not None and p.requires_grad) for name, p in value._parameters.items()
         ]
-        return [value.training, learned, value._buffers, value._modules, own]
+        return [value.training, learned, value._buffers, value._modules, _hooks(value), own]
     return None
 
 

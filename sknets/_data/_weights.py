@@ -47,7 +47,10 @@ def check_fits_dtype(weights: np.ndarray, dtype: torch.dtype) -> None:
 
 
 def check_class_weight(class_weight: Any, classes: np.ndarray) -> None:
-    """Raise a ValueError unless weights are given by classes, each of which is one of `classes`."""
+    """Raise a ValueError unless weights are given by classes.
+
+    As in scikit-learn, they may name others than `classes` only if all of these are named.
+    """
     if isinstance(class_weight, list):
         raise ValueError(
             "class_weight must be a list only where y has many labels, one dict for each, got "
@@ -56,7 +59,7 @@ def check_class_weight(class_weight: Any, classes: np.ndarray) -> None:
     if isinstance(class_weight, dict):
         known = np.asarray(classes).tolist()
         unknown = set(class_weight) - set(known)
-        if unknown:
+        if unknown and not set(known) <= set(class_weight):
             raise ValueError(
                 f"class_weight must name classes of y, which are {known}, got a weight for "
                 f"{sorted(unknown, key=str)}."
@@ -71,7 +74,8 @@ def combine_weights(
     Raises
     ------
     ValueError
-        If `class_weight` names a class that is not in y, or if all products are zero.
+        If `class_weight` names a class that is not in y and not all that are, or if all products
+        are zero.
     """
     if class_weight is None:
         return sample_weight

@@ -11,6 +11,8 @@ from sknets._core import SeededRandom
 from sknets._engine._flat import FlatParameters
 from sknets._nn import Loss, weighted_mean
 
+_NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
 
 class AutogradStep:
     """Runs a module forward and backward on each batch.
@@ -82,11 +84,11 @@ class AutogradStep:
         try:
             return self.module(x)
         except ValueError as error:
-            if len(x) > 1:
+            if len(x) > 1 or not any(isinstance(m, _NORMALISATIONS) for m in self.module.modules()):
                 raise
             raise ValueError(
                 "batch_size must not leave a last batch of one row where the net cannot train on "
-                f"one, as batch normalisation cannot: {error}"
+                f"one: {error}"
             ) from error
 
     @torch.no_grad()

@@ -51,8 +51,10 @@ def proximal_newton(
         before, bound = point, max(1.0, bound / 2)
         point, bound = _proximal_step(objective, centring, point, strength, diagonal, bound)
         point = _support_step(objective, centring, point, strength)
-        if point is before:
-            return point.params, False, "no step lowers the value; rounding may be the limit"
+        if not (
+            point.whole < before.whole or _residual(point, strength) < _residual(before, strength)
+        ):
+            return before.params, False, "no step lowers the value; rounding may be the limit"
         progress(point.params, point.whole)
     converged = _residual(point, strength) <= tol
     return (

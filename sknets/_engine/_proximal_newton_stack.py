@@ -30,10 +30,10 @@ def stacked_proximal_newton(
     """
     walk = _Walk(stack, numbers)
     while walk.begin():
-        before = walk.params.copy()
+        walk.remember()
         walk.proximal_step()
         walk.support_step()
-        walk.end(before)
+        walk.end()
         if after_tick():
             return
 
@@ -72,11 +72,28 @@ class _Walk(Walkers):
         self.stop_out_of_iterations()
         return bool(len(self.numbers))
 
-    def end(self, before: Array) -> None:
-        """Record the iteration of the models that moved; the others stop."""
-        same = (self.params == before).all(axis=1)
-        self.stop(same, False, "no step lowers the value; rounding may be the limit")
+    def remember(self) -> None:
+        """Keep where the models stand before an iteration."""
+        standing = [(params.copy(), *rest) for params, *rest in self._standing()]
+        self._before = dict(zip(self.numbers.tolist(), standing, strict=True))
+
+    def end(self) -> None:
+        """Record the iteration of the models that gained by it; the others stop before it."""
+        stuck = np.zeros(len(self.numbers), bool)
+        for i, (_, whole, residual) in enumerate(self._standing()):
+            params, old_whole, old_residual = self._before[int(self.numbers[i])]
+            if not (whole < old_whole or residual < old_residual):
+                stuck[i] = True
+                self.params[i] = params
+        self.stop(stuck, False, "no step lowers the value; rounding may be the limit")
         self.record(self.values + _l1(self.params, self.strengths))
+
+    def _standing(self) -> list[tuple[Array, float, float]]:
+        """Return the parameters of each model, its whole objective and its subgradient's size."""
+        strengths = self.strengths
+        whole = self.values + _l1(self.params, strengths)
+        residuals = _residuals(self.params, self.grads, strengths)
+        return list(zip(self.params, whole.tolist(), residuals.tolist(), strict=True))
 
     def proximal_step(self) -> None:
         """Minimise separable quadratic models plus the L1 terms, steeper until they bound F."""

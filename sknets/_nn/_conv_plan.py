@@ -142,8 +142,8 @@ def _plan_layer(
 ) -> ConvPlan:
     """The plan of one layer whose input has this shape."""
     in_channels, *sizes = shape
-    if set(kernel) == {1}:  # a dilation then means nothing, but ends the process on a CPU
-        dilation = kernel
+    # Of one pixel a dilation means nothing; but on a CPU it ends the process.
+    dilation = tuple(1 if k == 1 else d for k, d in zip(kernel, dilation, strict=True))
     zeros = _resolve_padding(padding, kernel, dilation)
     room = [
         n + sum(z) - _span(k, d) for n, k, d, z in zip(sizes, kernel, dilation, zeros, strict=True)

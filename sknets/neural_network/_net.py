@@ -303,11 +303,12 @@ class NetClassifier(BaseNetwork):
         return self._probe(module).shape[1]
 
     def _probe(self, module: nn.Module) -> torch.Tensor:
-        """Return the logits (2, n_logits) that the module gives for two rows of zeros."""
+        """Return the logits (2, n_logits) of a row of zeros and one of ones."""
         parameter = next(module.parameters())
         was_training = module.training
         shape = self._sample_shape or (self.n_features_in_,)
         rows = torch.zeros((2, *shape), dtype=parameter.dtype, device=parameter.device)
+        rows[1] = 1
         try:
             with torch.no_grad():
                 logits = module.eval()(rows)

@@ -166,6 +166,9 @@ def test_weights_of_classes_are_named_by_label(estimator, groups):
     assert_allclose(weighted.decision_function(X), by_rows.decision_function(X), rtol=1e-6)
     with pytest.raises(ValueError, match=r"class_weight must name classes .*\['unheard'\]"):
         fresh(estimator, class_weight={"unheard": 2.0}).fit(X, labels)
+    # As in scikit-learn, others may be named beside all that there are.
+    wider = fresh(estimator, class_weight={**heavy, "unheard": 2.0}).fit(X, labels)
+    assert_array_equal(wider.decision_function(X), weighted.decision_function(X))
     with pytest.raises(ValueError, match=r"class_weight.* must be .*\[2.0, 1.0\]"):
         fresh(estimator, class_weight=[2.0, 1.0]).fit(X, labels)
 

@@ -249,6 +249,30 @@ def test_newton_steps_do_not_depend_on_the_units_of_features(sizes, n_classes):
     assert abs(scaled.n_iter_[0] - n_iter) <= 2
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # rounding ends it
+@pytest.mark.parametrize("seed", [24, 44])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_proximal_walk_ends_where_rounding_lets_nothing_be_gained(seed, dtype):
+    random_state = np.random.RandomState(seed)
+    X = random_state.randn(120, 10)
+    X[:, :3] += 1000
+    y = X[:, 3:] @ random_state.randn(7) + random_state.randn(120) > 0
+    clf = LogisticRegression(
+        C=5.0, l1_ratio=1.0, solver="proximal-newton", tol=1e-7, max_iter=300, device="cpu"
+    )
+    found = []
+
+    def note(fitted, X, y):
+        found.append(fitted.n_iter_[0])
+        return 0.0
+
+    everything = [(np.arange(120), np.arange(120))]
+    search = VectorizedGridSearchCV(clf, {"C": [5.0]}, cv=everything, scoring=note, refit=False)
+    search.fit(X.astype(dtype), y)
+    note(clf.fit(X.astype(dtype), y), X, y)
+    assert max(found) < 60
+
+
 @pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_array], ids=["dense", "CSR"])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_features_far_from_zero_cost_an_l1_term_no_iterations(wrap, n_classes):

@@ -292,7 +292,7 @@ def test_settings_one_value_or_one_a_layer(digits):
     assert features.conv1.kernel_size == (5, 5)
     assert features.conv2.kernel_size == (1, 3)
     assert [features.conv1.stride, features.conv2.stride] == [(2, 2), (1, 1)]
-    assert [features.conv1.dilation, features.conv2.dilation] == [(1, 1), (2, 2)]
+    assert [features.conv1.dilation, features.conv2.dilation] == [(1, 1), (1, 2)]  # of 1 x 3
     assert features.conv2.padding == (2, 2)
     assert isinstance(features.pool2, nn.AvgPool2d)
     assert not hasattr(features, "pool1")
@@ -481,6 +481,15 @@ def test_what_torch_cannot_train_on_a_cpu(settings, message):
     clf = CNNClassifier(**{**SMALL, **settings, "padding": "same", "pool": None})
     with pytest.raises(ValueError, match=message):
         clf.fit(X, y)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_the_dilation_of_one_pixel_beside_others_means_nothing(channels):
+    X, y = np.random.RandomState(0).rand(20, channels, 9, 1), np.arange(20) % 2
+    settings = {**SMALL, "conv_channels": (3,), "kernel_size": ((3, 1),), "stride": ((1, 2),)}
+    settings |= {"padding": 1, "pool": None, "precision": "float32"}
+    fits = [CNNClassifier(**settings, dilation=((1, d),)).fit(X, y) for d in (1, 2)]
+    np.testing.assert_array_equal(fits[0].predict_proba(X), fits[1].predict_proba(X))
 
 
 def test_the_dilation_of_one_pixel_means_nothing():

@@ -321,6 +321,21 @@ def test_a_last_batch_of_one_row_that_the_module_cannot_take(iris):
     assert make(module, batch_size=148).fit(X, y).n_iter_ == 5
 
 
+class Picky(nn.Linear):
+    """Refuses a row alone for a reason of its own."""
+
+    def forward(self, x):
+        if len(x) == 1:
+            raise ValueError("my own reason")
+        return super().forward(x)
+
+
+def test_an_error_of_the_module_is_passed_on(iris):
+    X, y = iris
+    with pytest.raises(ValueError, match=r"^my own reason$"):
+        make(Picky(4, 3), batch_size=149).fit(X, y)
+
+
 class SinglePrecision(nn.Linear):
     """Adds numbers of float32 to what it is given, so that it works in float32 alone."""
 

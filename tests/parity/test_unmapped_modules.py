@@ -99,6 +99,16 @@ class InPlace(Counting):
         return self.linear(x) / (1 + self.total)
 
 
+class Leaking(Counting):
+    """Keeps what it has computed while it trained."""
+
+    def forward(self, x):
+        z = self.linear(x)
+        if self.training:
+            self.last = z.detach()
+        return z
+
+
 class Drawn(Counting):
     """Draws a tensor that is no buffer, other ones in other nets."""
 
@@ -163,6 +173,29 @@ class Bounded(Counting):
         return self.linear(x)
 
 
+def make_either(n_features, n_classes):
+    """Return nets whose activations differ with the seed."""
+    activation = nn.Tanh() if torch.rand(()) < 0.5 else nn.Sigmoid()
+    return nn.Sequential(nn.Linear(n_features, 5), activation, nn.Linear(5, n_classes))
+
+
+def make_half_frozen(n_features, n_classes):
+    """Return nets of which one or another layer does not learn, with the seed."""
+    net = nn.Sequential(
+        *(nn.Linear(n_features, n_features), nn.Tanh(), nn.Linear(n_features, n_features)),
+        *(nn.Tanh(), nn.Linear(n_features, n_classes)),
+    )
+    net[0 if torch.rand(()) < 0.5 else 2].requires_grad_(False)
+    return net
+
+
+def make_hooked(n_features, n_classes):
+    """Return nets whose layer is multiplied by a number of its own."""
+    net, factor = make_dense(n_features, n_classes), float(torch.rand(()))
+    net[0].register_forward_hook(lambda layer, given, out: factor * out)
+    return net
+
+
 # torch tells that an operation takes nets one after the other; the module is refused anyway.
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize(
@@ -175,12 +208,16 @@ class Bounded(Counting):
         (Late, "its forward sets the attribute 'n_calls'"),
         (Validating, "its forward sets the attribute 'n_calls'"),
         (InPlace, "its forward sets the attribute 'total'"),
+        (Leaking, "its forward sets the attribute 'last'"),
         (Drawn, "have attributes that differ"),
         (Padded, "padding_idx"),
         (PaddedByFunction, "its gradient is another one there"),
         (HookedWeight, "hooks of gradients"),
         (HookedLayer, "hooks of gradients"),
         (Bounded, "its forward changes its weights"),
+        (make_either, "have attributes that differ"),
+        (make_half_frozen, "have attributes that differ"),
+        (make_hooked, "have attributes that differ"),
     ],
 )
 def test_a_module_that_cannot_be_mapped_runs_one_by_one(module, reason):
@@ -194,7 +231,7 @@ def test_a_module_that_cannot_be_mapped_runs_one_by_one(module, reason):
         early_stopping=module is Validating,
         device="cpu",
     )
-    grid = {"module": [module, make_dense], "random_state": [0, 1]}
+    grid = {"module": [module, make_dense], "random_state": [0, 2]}
     numbers = np.random.RandomState(0).permutation(150)
     cv = [(numbers[:-n], numbers[-n:]) for n in (50, 53)]  # of unequal last batches
     settings = {"cv": cv, "scoring": "neg_log_loss"}
