@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 PLAIN_TYPES = (str, bytes, bool, int, float, np.number, np.bool_, type(None))
-"""Settings of these types cannot change, and are equal if ``==`` says so."""
+"""Settings of these types cannot change, and are equal if they read alike."""
 
 # What torch itself keeps in a module; `_held` says what of it counts.
 _OF_ANY_MODULE = frozenset(vars(nn.Module()))

@@ -272,7 +272,7 @@ class Curvature:
         means = None
         if centring is not None and centring.means is not None:
             means = torch.from_numpy(centring.means[0, :-1])
-            means = means.to(objective.blocks.device, objective.blocks.dtype)
+            means = means.to(objective.blocks.dtype).to(objective.blocks.device)
         n_features = objective.blocks.n_features
         total = self._zeros(*objective.shape)
         for rows, dense in objective.blocks.dense_blocks(n_features):
