@@ -66,3 +66,9 @@ def test_installed_wheel_fits(built, tmp_path):
     version, accuracy = done.stdout.split()
     assert version == sknets.__version__
     assert float(accuracy) > 0.95
+
+
+def test_the_folders_for_users_are_attributes():
+    """As in scikit-learn, ``import sknets`` is enough to name them."""
+    code = "import sknets; sknets.datasets, sknets.linear_model, sknets.model_selection"
+    subprocess.run([sys.executable, "-c", f"{code}, sknets.neural_network"], check=True)

@@ -22,6 +22,7 @@ from sknets._base._training import (
     make_smoothed_loss,
     resolve_batch_size,
     split_rows,
+    wanted_batch_size,
 )
 from sknets._core import (
     Threads,
@@ -92,7 +93,7 @@ class NetworkStacker(Stacker):
         n_train = len(fit.rows)
         if estimator.early_stopping:
             n_train -= int(np.ceil(estimator.validation_fraction * n_train))
-        size = _batch_size(estimator)
+        size = wanted_batch_size(estimator)
         # Folds of slightly different length are padded, as long as they take as many steps.
         steps = (size, -(-n_train // size))
         rule = (estimator.loss, estimator.solver, bool(estimator.nesterovs_momentum))
@@ -112,7 +113,7 @@ class NetworkStacker(Stacker):
         n_weights = sum(p.numel() for p in module.parameters())
         per_row = 2 * data.rows.n_features + 3 * inside
         # Weights, gradients, moments, a change, a copy; of a batch rows, activations, gradients.
-        size = min(_batch_size(estimator), len(fit.rows))
+        size = min(wanted_batch_size(estimator), len(fit.rows))
         return (6 * n_weights + size * per_row) * data.rows.dtype.itemsize
 
     def useful_size(self, fit: StackedFit, n_bytes: int, n_threads: int) -> int | None:
@@ -156,10 +157,6 @@ class NetworkStacker(Stacker):
                 _finish(fit, member, module, stacks[0].engine)
             except Warning as error:  # where warnings are errors, it is this fit's alone
                 fit.error = error
-
-
-def _batch_size(estimator: Any) -> int:
-    return 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
 
 
 def _numbers_inside(module: nn.Module, row: torch.Tensor) -> int:
@@ -271,7 +268,7 @@ def _make_stacks(
     """Return the fits as one stack, or as equal parts of one that are to run at once."""
     n_parts = 1
     if fits[0].data.device.type == "cpu" and _is_closed(module, fits[0].estimator):
-        size = min(_batch_size(fits[0].estimator), max(len(m.rows) for m in members))
+        size = min(wanted_batch_size(fits[0].estimator), max(len(m.rows) for m in members))
         n_parts = useful_parts(module, size, len(members))
     # Nets that train on as many rows, or on the same ones, are in one part.
     order = sorted(range(len(fits)), key=lambda i: (len(members[i].rows), id(fits[i].rows)))
@@ -288,7 +285,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         copied = copy.deepcopy(module)
     except Exception as error:  # the copying is the module's own code
         raise CannotStack(f"its module cannot be copied: {error}") from error
-    size = min(_batch_size(first), max(len(m.rows) for m in members))
+    size = min(wanted_batch_size(first), max(len(m.rows) for m in members))
     template = FlatParameters(first._engine_module(copied))
     loss = make_loss_of(first, copied, data.codec)
     if _is_closed(copied, first):

@@ -244,12 +244,15 @@ def _make_batches(
     )
 
 
+def wanted_batch_size(estimator: Any) -> int:
+    """Return the rows of a batch where there are enough."""
+    return 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
+
+
 def resolve_batch_size(estimator: Any, n_rows: int) -> int:
-    """Return the rows of a batch: at most all, of which a warning tells."""
-    if estimator.batch_size == "auto":
-        return min(200, n_rows)
-    batch_size = int(estimator.batch_size)
-    if batch_size > n_rows:
+    """Return the rows of a batch: at most all, of which a warning tells if others were named."""
+    batch_size = wanted_batch_size(estimator)
+    if estimator.batch_size != "auto" and batch_size > n_rows:
         warnings.warn(
             f"batch_size must be at most the number of training rows, {n_rows}, got "
             f"{batch_size}. It is clipped.",

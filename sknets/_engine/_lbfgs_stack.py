@@ -19,14 +19,9 @@ from time import perf_counter
 
 import numpy as np
 
+from sknets._engine._lbfgs import FAR_FROM_TOL, NOTHING_GAINED
 from sknets._engine._line_search import DECREASE, FLATNESS, LineSearch
 from sknets._engine._logistic_stack import Array, LogisticStack, not_finite
-
-NOTHING_GAINED = "the objective no longer falls; rounding may be the limit"
-
-# In float64, where the objective no longer falls is good enough, as it is for scikit-learn. With
-# the rounding of float32 that may be anywhere: so many times `tol` is not.
-FAR_FROM_TOL = 10.0
 
 _PAIRS = 10
 _TRIALS = 50
@@ -302,7 +297,7 @@ class _Walk:
             (self.iterations[rows] >= allowed, False, "max_iter is reached"),
             (self.evaluations[rows] > 50 * allowed, False, "too many evaluations"),
             (largest <= self.tol[rows], True, "the gradient is within tol"),
-            (nothing_gained & (far & rounds), False, NOTHING_GAINED),
+            (nothing_gained & far & rounds, False, NOTHING_GAINED),
             (nothing_gained, True, NOTHING_GAINED),
         )
         for holds, converged, message in reasons:

@@ -74,26 +74,24 @@ class _Walk(Walkers):
 
     def remember(self) -> None:
         """Keep where the models stand before an iteration."""
-        standing = [(params.copy(), *rest) for params, *rest in self._standing()]
-        self._before = dict(zip(self.numbers.tolist(), standing, strict=True))
+        self._before = self.numbers.copy(), self.params.copy(), *self._standing()
 
     def end(self) -> None:
         """Record the iteration of the models that gained by it; the others stop before it."""
-        stuck = np.zeros(len(self.numbers), bool)
-        for i, (_, whole, residual) in enumerate(self._standing()):
-            params, old_whole, old_residual = self._before[int(self.numbers[i])]
-            if not (whole < old_whole or residual < old_residual):
-                stuck[i] = True
-                self.params[i] = params
+        numbers, *before = self._before
+        stays = np.isin(numbers, self.numbers)  # some may have failed
+        params, old_whole, old_residuals = (array[stays] for array in before)
+        whole, residuals = self._standing()
+        stuck = ~((whole < old_whole) | (residuals < old_residuals))
+        self.params[stuck] = params[stuck]
         self.stop(stuck, False, "no step lowers the value; rounding may be the limit")
-        self.record(self.values + _l1(self.params, self.strengths))
+        self.record(whole[~stuck])
 
-    def _standing(self) -> list[tuple[Array, float, float]]:
-        """Return the parameters of each model, its whole objective and its subgradient's size."""
+    def _standing(self) -> tuple[Array, Array]:
+        """Return the models' whole objectives and the sizes of their subgradients, (A,) each."""
         strengths = self.strengths
         whole = self.values + _l1(self.params, strengths)
-        residuals = _residuals(self.params, self.grads, strengths)
-        return list(zip(self.params, whole.tolist(), residuals.tolist(), strict=True))
+        return whole, _residuals(self.params, self.grads, strengths)
 
     def proximal_step(self) -> None:
         """Minimise separable quadratic models plus the L1 terms, steeper until they bound F."""

@@ -110,7 +110,7 @@ class StackedModuleStep:
         self.module = template.module
         self.members = members
         self.weights = flat.detach().requires_grad_()  # the same memory
-        self.weights.grad = grad
+        self.weights.grad = self._grad = grad
         self.state = state
         self._state_names = list(state_of(self.module))
         self._template = template
@@ -137,7 +137,6 @@ class StackedModuleStep:
 
     def begin_epoch(self, batch_sizes: list[int], counts: Tensor | None = None) -> None:
         """Forget the losses of the last epoch."""
-        self._check_attributes()  # validation may have changed some
         n_models = len(self.members)
         self._sum = torch.zeros(n_models, dtype=self._wide, device=self.weights.device)
         if counts is None:
@@ -147,7 +146,7 @@ class StackedModuleStep:
     def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
         """Leave the gradient of every net's batch in its row of the gradients."""
         goal = target[0] if target[0].ndim == 2 else target[0].mT
-        self.weights.grad.zero_()  # type: ignore[union-attr]
+        self._grad.zero_()
         numbers = sorted(set(self.n_real))
         try:
             alone = {} if self._is_checked else self._gradients_alone(x, goal, weight)
@@ -206,7 +205,7 @@ class StackedModuleStep:
     def _check_gradient(self, i: int, alone: Tensor) -> None:
         """Compare a net's gradient with what it is `alone`, up to rounding."""
         penalty = self._strength[i] * self._penalised[i]
-        difference = self.weights.grad[i] - alone  # type: ignore[index]
+        difference = self._grad[i] - alone
         difference[: len(penalty)] -= penalty
         allowed = 10 * torch.finfo(alone.dtype).eps ** 0.5 * alone.abs().max()
         if (difference.abs() > allowed).any():

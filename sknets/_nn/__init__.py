@@ -6,13 +6,7 @@ in any torch program.
 
 from sknets._nn._activations import ACTIVATIONS, Activation, get_activation
 from sknets._nn._cnn import CNN
-from sknets._nn._conv_plan import (
-    LayerShape,
-    check_convolutions_of_a_cpu,
-    check_input_shape,
-    layer_shapes,
-    plan_convolutions,
-)
+from sknets._nn._conv_plan import LayerShape, check_input_shape, layer_shapes
 from sknets._nn._initialisers import init_glorot_uniform_
 from sknets._nn._losses import (
     LOSSES,
@@ -65,7 +59,6 @@ __all__ = [
     "Task",
     "TaskLoss",
     "adam_",
-    "check_convolutions_of_a_cpu",
     "check_input_shape",
     "get_activation",
     "init_glorot_uniform_",
@@ -74,6 +67,5 @@ __all__ = [
     "make_optimiser",
     "make_pooling",
     "make_schedule",
-    "plan_convolutions",
     "weighted_mean",
 ]

@@ -68,6 +68,8 @@ class CNN(nn.Module):
 
     Attributes
     ----------
+    given_shapes : tuple of tuples
+        What each convolutional layer is given, (C, L) or (C, H, W).
     features : nn.Sequential
         The convolutional layers by name: ``conv1``, ``norm1``, ``activation1``, ``pool1``,
         ``dropout1``, ``conv2``, …
@@ -122,6 +124,7 @@ class CNN(nn.Module):
             conv_dropout=conv_dropout,
         )
         check_normalization(normalization)
+        self.given_shapes = (self.input_shape, *(plan.out_shape for plan in plans))[: len(plans)]
         self.features = _make_features(plans, activation, normalization)
         n_features = math.prod(plans[-1].out_shape if plans else self.input_shape)
         self.classifier = MLP(
@@ -132,6 +135,29 @@ class CNN(nn.Module):
         """Logits (B, n_outputs) of samples (B, C, L) or (B, C, H, W), or of their flat rows."""
         x = self.features(self.arrange(x))  # (B, C', L') or (B, C', H', W')
         return self.classifier(x.flatten(1))
+
+    def check_on_cpu(self, *, is_bf16: bool) -> None:
+        """Refuse the convolutions that torch (2.14, on x86) cannot train on a CPU.
+
+        Raises
+        ------
+        ValueError
+            If a kernel of one pixel has strides that differ, which ends the process, or if a stride
+            is larger than what it steps over in bfloat16, which leaves gradients unset.
+        """
+        layers = [layer for layer in self.features if isinstance(layer, nn.Conv1d | nn.Conv2d)]
+        for i, (layer, shape) in enumerate(zip(layers, self.given_shapes, strict=True), start=1):
+            stride, sizes = layer.stride, shape[1:]
+            if layer.kernel_size == (1, 1) and len(set(stride)) > 1:
+                raise ValueError(
+                    "stride must be the same on both axes for a kernel of one pixel, got "
+                    f"{stride} in conv{i}: torch cannot train it on a CPU."
+                )
+            if is_bf16 and any(s > n for s, n in zip(stride, sizes, strict=True)):
+                raise ValueError(
+                    'stride must be at most the size of its input with precision="bf16", got '
+                    f"{stride} for {sizes} in conv{i}: torch's gradients are wrong there on a CPU."
+                )
 
     def arrange(self, x: Tensor) -> Tensor:
         """Samples as the convolutions take them, (B, C, L) or (B, C, H, W), in `memory_format`."""

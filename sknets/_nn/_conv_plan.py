@@ -177,33 +177,6 @@ def _plan_layer(
     )
 
 
-def check_convolutions_of_a_cpu(
-    input_shape: Sequence[int], plans: Sequence[ConvPlan], *, is_bf16: bool
-) -> None:
-    """Refuse the convolutions that torch (2.14, on x86) cannot train on a CPU.
-
-    Raises
-    ------
-    ValueError
-        If a kernel of one pixel has a stride an axis, which ends the process, or if a stride is
-        larger than what it steps over in bfloat16, which leaves gradients unset.
-    """
-    shape = tuple(input_shape)
-    for i, plan in enumerate(plans, start=1):
-        if plan.kernel == (1, 1) and len(set(plan.stride)) > 1:
-            raise ValueError(
-                "stride must be the same on both axes for a kernel of one pixel, got "
-                f"{plan.stride} in conv{i}: torch cannot train it on a CPU."
-            )
-        if is_bf16 and any(s > n for s, n in zip(plan.stride, shape[1:], strict=True)):
-            raise ValueError(
-                f'stride must be at most the size of its input with precision="bf16", got '
-                f"{_times(plan.stride)} for {_times(shape[1:])} in conv{i}: torch's gradients are "
-                "wrong there on a CPU."
-            )
-        shape = plan.out_shape
-
-
 def _span(kernel: int, dilation: int) -> int:
     """Positions from a kernel's first to its last element."""
     return dilation * (kernel - 1) + 1

@@ -158,7 +158,7 @@ class Plan:
         if others:
             return f"fit is given {sorted(others)}"
         weight = self.fit_params.get(name)
-        if weight is not None and not is_per_row(weight, self.X):
+        if weight is not None and not _is_per_row(weight, self.X):
             return f"{name} is not one number a row"
         return None
 
@@ -207,7 +207,7 @@ def _fit_alone(
     """Fit one candidate on one fold."""
     started = perf_counter()
     given = {
-        name: safe_indexing(value, train) if is_per_row(value, X) else value
+        name: safe_indexing(value, train) if _is_per_row(value, X) else value
         for name, value in fit_params.items()
     }
     X, y = safe_indexing(X, train), safe_indexing(y, train)
@@ -224,7 +224,7 @@ def _fit_alone(
     return estimator, error, perf_counter() - started
 
 
-def is_per_row(value: Any, X: Any) -> bool:
+def _is_per_row(value: Any, X: Any) -> bool:
     """Whether a value of ``fit`` has an entry for each row of X, which is then cut with it."""
     has_rows = hasattr(value, "__len__") or hasattr(value, "shape")
     if not has_rows or isinstance(value, str | dict) or getattr(value, "ndim", 1) == 0:

@@ -14,14 +14,7 @@ from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork, TrainingData
 from sknets._core import SeededRandom
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
-from sknets._nn import (
-    ACTIVATIONS,
-    CNN,
-    NORMALIZATIONS,
-    POOLINGS,
-    check_convolutions_of_a_cpu,
-    plan_convolutions,
-)
+from sknets._nn import ACTIVATIONS, CNN, NORMALIZATIONS, POOLINGS
 from sknets.neural_network._sample_shape import (
     CHANNELS,
     as_array_if_nested,
@@ -36,10 +29,14 @@ _POSITIVE = Interval(Integral, 1, None, closed="left")
 _RATE = Interval(Real, 0, 1, closed="left")
 
 # What decides the layers and their shapes, beside dropout.
-_OF_CONVOLUTIONS = ("kernel_size", "stride", "dilation", "padding", "pool", "pool_size")
 _STRUCTURE = (
     "conv_channels",
-    *_OF_CONVOLUTIONS,
+    "kernel_size",
+    "stride",
+    "dilation",
+    "padding",
+    "pool",
+    "pool_size",
     "hidden_layer_sizes",
     "activation",
     "normalization",
@@ -404,7 +401,13 @@ class CNNClassifier(BaseNetwork):
                 self.input_shape_,
                 codec.n_outputs,
                 self.conv_channels,
-                **self._conv_settings(),
+                kernel_size=self.kernel_size,
+                stride=self.stride,
+                dilation=self.dilation,
+                padding=self.padding,
+                pool=self.pool,
+                pool_size=self.pool_size,
+                conv_dropout=self.conv_dropout,
                 hidden_layer_sizes=self.hidden_layer_sizes,
                 activation=self.activation,
                 normalization=self.normalization,
@@ -412,16 +415,10 @@ class CNNClassifier(BaseNetwork):
                 channels=self.channels,
             ).double()
 
-    def _conv_settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in (*_OF_CONVOLUTIONS, "conv_dropout")}
-
     def _check_module(self, module: nn.Module, codec: LabelCodec) -> None:
+        assert isinstance(module, CNN)
         if next(module.parameters()).device.type == "cpu":
-            plans = plan_convolutions(
-                self.input_shape_, self.conv_channels, **self._conv_settings()
-            )
-            is_bf16 = self.precision == "bf16"
-            check_convolutions_of_a_cpu(self.input_shape_, plans, is_bf16=is_bf16)
+            module.check_on_cpu(is_bf16=self.precision == "bf16")
 
     def _structure(self) -> Hashable:
         settings = [repr(getattr(self, name)) for name in _STRUCTURE]

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-from time import perf_counter
 
 import pytest
 import torch
@@ -97,6 +96,4 @@ def test_layers_that_hold_each_other(key):
     layers = nn.ModuleList()
     for _ in range(30):  # to look at each way through them would take years
         layers.append(Chained(layers))
-    started = perf_counter()
     assert key(layers) == key(copy.deepcopy(layers))
-    assert perf_counter() - started < 60

@@ -276,7 +276,7 @@ def test_a_clipped_batch_is_told_of_in_stacks_too(data):
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # of the bad candidate
 @pytest.mark.filterwarnings("ignore:Scoring failed")  # of what is passed through
-@pytest.mark.filterwarnings("ignore:One or more of the test scores")
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")  # they are nan, as meant
 def test_a_bad_value_fails_alone(data, grid):
     pipeline = Pipeline([("scale", StandardScaler()), ("net", mlp())])
     search = both(pipeline, grid, *data, cv=2)
@@ -284,7 +284,7 @@ def test_a_bad_value_fails_alone(data, grid):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # of the bad candidate
-@pytest.mark.filterwarnings("ignore:One or more of the test scores")
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")  # they are nan, as meant
 def test_a_bad_value_that_nobody_checks_fails_alone(data):
     with config_context(skip_parameter_validation=True):
         search = both(mlp(), {"alpha": [1.0, "much"]}, *data, cv=2)

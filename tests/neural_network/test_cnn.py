@@ -472,7 +472,7 @@ def test_module_names_its_layers():
         ),
         (
             {"conv_channels": (4, 4), "stride": 3, "precision": "bf16"},
-            r"at most the size of its input .*3 x 3 for 2 x 2 in conv2",
+            r"at most the size of its input .*\(3, 3\) for \(2, 2\) in conv2",
         ),
     ],
 )

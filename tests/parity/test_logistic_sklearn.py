@@ -141,7 +141,7 @@ def test_lbfgs_takes_the_same_iterations():
 def test_predictions_have_the_same_shapes_and_dtypes(name):
     X, y, _ = load(name, False)
     for dtype in (np.float64, np.float32):
-        options = {"tol": 1e-4, "max_iter": 2000}
+        options = {"tol": 1e-5, "max_iter": 2000}
         ours = LogisticRegression(**options).fit(X.astype(dtype), y)
         theirs = Reference(solver="newton-cholesky", **options).fit(X.astype(dtype), y)
         for attribute in ("coef_", "intercept_", "n_iter_", "classes_"):
