@@ -16,6 +16,7 @@ from sknets._base._classifier import TrainingData
 from sknets._core import make_generator
 from sknets._data import Batches, LabelCodec, Rows, SubsetRows
 from sknets._engine import (
+    MOST_BATCHES,
     AutogradStep,
     EpochLoop,
     FlatParameters,
@@ -26,6 +27,7 @@ from sknets._engine import (
     Training,
     Validation,
     compiled,
+    make_block_graphs,
     make_conv_step,
     make_dense_step,
     train_lbfgs,
@@ -119,7 +121,15 @@ def train_by_epochs(
     step, loss = make_step(
         estimator, module, flat, data, alpha=estimator.alpha, generator=generator
     )
-    batches = _make_batches(estimator, labelled, random_state)
+    graphs = None
+    if not (estimator.compile or callable(estimator.loss)):  # else there is Python not our own
+        graphs = make_block_graphs(estimator._engine_module(module), data.device, generator)
+    batches = Batches(
+        *labelled,
+        batch_size=resolve_batch_size(estimator, labelled[0].n),
+        random_state=random_state if estimator.shuffle else None,
+        most=None if graphs is None else MOST_BATCHES,
+    )
     autocast = data.precision.autocast
     loop = EpochLoop(
         Training(
@@ -139,6 +149,7 @@ def train_by_epochs(
             single_epoch=incremental,
             verbose=bool(estimator.verbose),
             callbacks=estimator.callbacks,
+            graphs=graphs,
             n_threads=useful_threads(module, data.rows.n_features, batches.batch_size),
         ),
         hooks,
@@ -146,7 +157,7 @@ def train_by_epochs(
     loop.run()
     flat.release()
     state = {"solver": estimator.solver, "state": _to_cpu(optimiser.state_dict())}
-    return Trained(loop.n_epochs, progress.loss_curve[-1], step.name, state)
+    return Trained(loop.n_epochs, progress.loss_curve[-1], loop.engine, state)
 
 
 def train_full_batch(
@@ -232,16 +243,6 @@ def make_step(
     if estimator.compile:
         step.name = "autograd, compiled"
     return step, loss
-
-
-def _make_batches(
-    estimator: Any, labelled: Labelled, random_state: np.random.RandomState
-) -> Batches:
-    return Batches(
-        *labelled,
-        batch_size=resolve_batch_size(estimator, labelled[0].n),
-        random_state=random_state if estimator.shuffle else None,
-    )
 
 
 def wanted_batch_size(estimator: Any) -> int:

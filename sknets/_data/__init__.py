@@ -1,7 +1,7 @@
 """Arrays in, tensors out: validation, label codec, weights, rows and where outputs go."""
 
 from sknets._data._assembly import assemble
-from sknets._data._batches import Batches
+from sknets._data._batches import Batch, Batches
 from sknets._data._features import check_features, input_dtype
 from sknets._data._labels import LabelCodec, check_labels
 from sknets._data._namespace import NUMPY, Namespace, as_numpy, namespace_of
@@ -23,6 +23,7 @@ from sknets._data._weights import (
 
 __all__ = [
     "NUMPY",
+    "Batch",
     "Batches",
     "DenseRows",
     "LabelCodec",

@@ -39,6 +39,9 @@ class Batches:
         Rows of a batch; the last one may have fewer.
     random_state : RandomState or None
         Shuffles the rows before every epoch; None keeps their order.
+    most : int or None, default=None
+        Batches of a block at most. Where it is given, rows whose order is kept are gathered too, so
+        that a batch lies where it lay in the epoch before.
 
     Attributes
     ----------
@@ -54,12 +57,14 @@ class Batches:
         *,
         batch_size: int,
         random_state: np.random.RandomState | None,
+        most: int | None = None,
     ) -> None:
         self.rows = rows
         self.target = target
         self.weight = weight
         self.batch_size = batch_size
         self.random_state = random_state
+        self._gathers = random_state is not None or most is not None
         self._order = np.arange(rows.n)
         n_whole, rest = divmod(rows.n, batch_size)
         self.sizes = [batch_size] * n_whole + [rest] * (rest > 0)
@@ -67,7 +72,12 @@ class Batches:
         n_rows = rows.block_rows
         if rows.device.type == "cpu" and random_state is not None:
             n_rows = min(n_rows, _CPU_BLOCK_BYTES // (rows.n_features * rows.dtype.itemsize))
-        self._block = max(1, n_rows // batch_size) * batch_size
+        n_batches = max(1, n_rows // batch_size)
+        if most is not None:
+            # As few blocks as can be, of about one length.
+            n_blocks = -(-len(self.sizes) // min(n_batches, most))
+            n_batches = -(-len(self.sizes) // n_blocks)
+        self._block = n_batches * batch_size
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -79,6 +89,11 @@ class Batches:
         `encode` turns a block of targets into the tensors that a step wants; their last axis is
         the sample.
         """
+        for block in self.blocks(encode):
+            yield from block
+
+    def blocks(self, encode: Encode) -> Iterator[list[Batch]]:
+        """Yield the batches of one epoch, a list for each block of rows."""
         if self.random_state is not None:
             # The composition that scikit-learn's shuffle makes, number by number.
             order = np.arange(self.rows.n)
@@ -86,13 +101,13 @@ class Batches:
             self._order = self._order[order]
         for start in range(0, self.rows.n, self._block):
             stop = min(start + self._block, self.rows.n)
-            if self.random_state is None:
+            if not self._gathers:
                 x = self.rows.slice(start, stop)
                 weight = None if self.weight is None else self.weight[start:stop]
                 encoded = encode(self.target[start:stop])
-                yield from _split(x, encoded, weight, self.batch_size)
+                yield list(_split(x, encoded, weight, self.batch_size))
             else:
-                yield from self._gather(start, stop, encode)
+                yield self._gather(start, stop, encode)
 
     def _gather(self, start: int, stop: int, encode: Encode) -> list[Batch]:
         index = torch.from_numpy(self._order[start:stop])

@@ -3,6 +3,12 @@
 from sknets._engine._autograd import AutogradStep
 from sknets._engine._compile import compiled
 from sknets._engine._conv_step import ConvStep, make_conv_step
+from sknets._engine._cuda_graphs import (
+    MOST_BATCHES,
+    BlockGraphs,
+    CudaGraph,
+    make_block_graphs,
+)
 from sknets._engine._dense import DenseStep, has_closed_form, make_dense_step
 from sknets._engine._dense_program import DenseLayer
 from sknets._engine._epochs import EpochLoop, Hooks, Training
@@ -32,9 +38,12 @@ from sknets._engine._validation import Validation, logits_in_blocks
 
 __all__ = [
     "HISTORY_COLUMNS",
+    "MOST_BATCHES",
     "STACK_SOLVERS",
     "AutogradStep",
+    "BlockGraphs",
     "ConvStep",
+    "CudaGraph",
     "DenseLayer",
     "DenseStep",
     "EpochLoop",
@@ -64,6 +73,7 @@ __all__ = [
     "dropout_rates",
     "has_closed_form",
     "logits_in_blocks",
+    "make_block_graphs",
     "make_conv_step",
     "make_dense_step",
     "make_history",

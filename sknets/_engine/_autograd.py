@@ -103,6 +103,6 @@ class AutogradStep:
         self.flat.penalised_grad.addcmul_(penalised, strength)
         return 0.5 * strength * torch.dot(penalised, penalised)
 
-    def end_epoch(self) -> float:
-        """Return the mean of the objective over the epoch."""
-        return float(self._sum) / self._n_rows
+    def end_epoch(self) -> Tensor:
+        """Return the mean of the objective over the epoch, shape ()."""
+        return self._sum / self._n_rows

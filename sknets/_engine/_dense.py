@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import torch
@@ -21,11 +22,39 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sknets._core import fill_dropout_mask_
-from sknets._engine._dense_program import DenseLayer, DenseProgram
+from sknets._engine._dense_program import Call, DenseLayer, DenseProgram
 from sknets._engine._flat import FlatParameters
 from sknets._engine._logistic_loss import softplus
 from sknets._engine._products import FirstProducts, Products, make_products
 from sknets._nn import MLP, Activation, LogLoss, Loss, get_activation
+
+
+@dataclass(frozen=True)
+class _EpochMemory:
+    """What the losses of an epoch are made of, in memory that every such epoch uses again.
+
+    Attributes
+    ----------
+    sizes : list of int
+        Rows of each batch.
+    kept : Tensor of shape (..., 1 or K, n)
+        What is kept of the rows' logits.
+    parts : sequence of Tensor
+        The same, a batch each.
+    norms : Tensor of shape (n_batches, ...)
+        Squared norms of the penalised weights.
+    square_norms : list of callable
+        Each writes the norms of a batch.
+    counts : Tensor of shape (n_batches,)
+        The sizes.
+    """
+
+    sizes: list[int]
+    kept: Tensor
+    parts: Sequence[Tensor]
+    norms: Tensor
+    square_norms: list[Call]
+    counts: Tensor
 
 
 class DenseStep:
@@ -87,7 +116,7 @@ class DenseStep:
         if isinstance(label_smoothing, Tensor):
             self._share = label_smoothing[..., None, None]
         self._is_penalised = isinstance(alpha, Tensor) or alpha > 0
-        self._batch_sizes: list[int] = []
+        self._memories: dict[tuple[int, int], _EpochMemory] = {}
         self._first_products: FirstProducts | None = None
 
     # -- targets ---------------------------------------------------------------------------------
@@ -118,18 +147,26 @@ class DenseStep:
         self._counts = counts
         self._i = 0
         self._row_weights: list[Tensor | None] = []
-        if batch_sizes == self._batch_sizes:
-            return  # the memory of the last epoch is free again
-        self._batch_sizes = batch_sizes
+        key = (len(batch_sizes), sum(batch_sizes))  # only the last may be smaller
+        memory = self._memories.get(key)
+        if memory is None:
+            memory = self._memories[key] = self._make_memory(batch_sizes)
+        self._memory = memory
+
+    def _make_memory(self, sizes: list[int]) -> _EpochMemory:
         like = self.layers[0].weight
         lead, n_labels = like.shape[:-2], self.layers[-1].bias.shape[-1]
         n_kept = 1 if self.task == "multiclass" else n_labels
-        self._all_kept = like.new_empty((*lead, n_kept, sum(batch_sizes)))
-        self._kept = self._all_kept.split(batch_sizes, -1)
-        self._norms = like.new_zeros((len(batch_sizes), *lead))
-        self._square_norms = [
-            self._products.squared_norm(self.penalised, norm) for norm in self._norms
-        ]
+        kept = like.new_empty((*lead, n_kept, sum(sizes)))
+        norms = like.new_zeros((len(sizes), *lead))
+        return _EpochMemory(
+            sizes,
+            kept,
+            kept.split(sizes, -1),
+            norms,
+            [self._products.squared_norm(self.penalised, norm) for norm in norms],
+            like.new_tensor(sizes),
+        )
 
     def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
         """Leave the gradient of the batch's objective in the layers' gradients."""
@@ -159,19 +196,16 @@ class DenseStep:
                 self.penalised_grad.addcmul_(self.penalised, self._decays[n_rows])
             else:
                 self.penalised_grad.add_(self.penalised, alpha=self._decays[n_rows])
-            self._square_norms[self._i]()
+            self._memory.square_norms[self._i]()
         self._i += 1
 
-    def end_epoch(self) -> float:
-        """Return the epoch's mean objective of one net."""
-        return float(self.end_epoch_losses())
-
-    def end_epoch_losses(self) -> Tensor:
+    def end_epoch(self) -> Tensor:
         """Return the epoch's mean objective, shape (...)."""
-        sizes = self._batch_sizes
-        gains = self._gains(self._all_kept)  # (..., 1 or K, n)
+        memory = self._memory
+        sizes = memory.sizes
+        gains = self._gains(memory.kept)  # (..., 1 or K, n)
         if all(weight is None for weight in self._row_weights):
-            penalty = self._norms.sum(0).mul_(self.alpha).mul_(0.5)
+            penalty = memory.norms.sum(0).mul_(self.alpha).mul_(0.5)
             return penalty.sub_(gains.sum((-2, -1))).div_(sum(sizes))
         given = [weight for weight in self._row_weights if weight is not None]
         ones = given[0].new_ones(*given[0].shape[:-1], sizes[0])
@@ -179,16 +213,14 @@ class DenseStep:
         weights = torch.cat([ones[..., :n] if w is None else w for w, n in parts], -1)
         inverse = _inverse(self._batch_sums(weights))
         loss = self._batch_sums(gains.sum(-2).neg_().mul_(weights)) * inverse
-        norms = self._norms.movedim(0, -1)
+        norms = memory.norms.movedim(0, -1)
         batch_loss = loss + 0.5 * _column(self.alpha) * norms * inverse
-        counts = self._counts
-        if counts is None:
-            counts = torch.tensor(sizes, dtype=loss.dtype, device=loss.device)
+        counts = memory.counts if self._counts is None else self._counts
         return (batch_loss * counts).sum(-1) / counts.sum(-1)
 
     def _batch_sums(self, values: Tensor) -> Tensor:
         """Return sums over the rows of each batch (..., n_batches) of values (..., n)."""
-        sizes = self._batch_sizes  # only the last may be smaller
+        sizes = self._memory.sizes  # only the last may be smaller
         values = F.pad(values, (0, len(sizes) * sizes[0] - sum(sizes)))
         return values.unflatten(-1, (len(sizes), sizes[0])).sum(-1)
 
@@ -232,7 +264,7 @@ class DenseStep:
     def _output_gradient(self, z: Tensor, residual: Tensor, target: tuple[Tensor, ...]) -> None:
         """Fill the residual (..., K, B), probabilities minus target; keep what the loss needs."""
         hot, other = target
-        kept = self._kept[self._i]
+        kept = self._memory.parts[self._i]
         if self.task != "multiclass":
             torch.mul(z, other, out=kept)
             torch.sigmoid(z, out=residual)

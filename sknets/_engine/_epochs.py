@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from sknets._core import Threads, limit_threads
-from sknets._data import Batches
+from sknets._data import Batch, Batches
+from sknets._engine._cuda_graphs import MOST_BATCHES, BlockGraphs
 from sknets._engine._flat import FlatParameters
 from sknets._engine._progress import Progress, check_finite, check_finite_weights, say
 from sknets._engine._step import Step
@@ -67,6 +69,8 @@ class Training:
         Whether to print a line an epoch.
     callbacks : sequence, default=()
         skorch's callbacks.
+    graphs : BlockGraphs or None, default=None
+        Run the steps, unless there are callbacks; the batches keep their places then.
     task : str
         "multiclass", "binary" or "multilabel".
     """
@@ -87,6 +91,7 @@ class Training:
     single_epoch: bool = False
     verbose: bool = False
     callbacks: Any = ()
+    graphs: BlockGraphs | None = None
     n_threads: Threads | int | None = None
 
 
@@ -97,15 +102,24 @@ class EpochLoop:
     ----------
     n_epochs : int
         Whole epochs done.
+    engine : str
+        Which way of computing gradients runs.
     """
 
     def __init__(self, training: Training, hooks: Hooks | None = None) -> None:
         self.training = training
         self.hooks = hooks or Hooks()
         self.n_epochs = 0
+        self._rates: torch.Tensor | None = None
         self._best: list[torch.Tensor] | None = None
         self._last: tuple[list, list] | None = None  # of the last whole epoch
         self._net: Any = None
+
+    @property
+    def engine(self) -> str:
+        """Which way of computing gradients runs."""
+        graphs, name = self.training.graphs, self.training.step.name
+        return f"{name}, CUDA graphs" if graphs is not None and graphs.n_launches else name
 
     def run(self) -> None:
         """Train until the loss or the score no longer improves, or the epochs are used up.
@@ -168,6 +182,8 @@ class EpochLoop:
     @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def _train_epoch(self) -> float:
         training = self.training
+        if training.graphs is not None and self._net is None:
+            return self._train_epoch_by_graphs(training.graphs)
         step, optimiser = training.step, training.optimiser
         step.begin_epoch(training.batches.sizes)
         for x, target, weight in training.batches.epoch(step.encode):
@@ -182,6 +198,28 @@ class EpochLoop:
                 self._notify("on_grad_computed", named_parameters=named, X=x, y=target)
                 self._net.optimizer_.step()
                 self._end_batch(x, target)
+        return float(step.end_epoch())
+
+    def _train_epoch_by_graphs(self, graphs: BlockGraphs) -> float:
+        training = self.training
+        vector = training.flat.vector.detach()
+        if self._rates is None:
+            self._rates = vector.new_empty(MOST_BATCHES)
+        total = vector.new_zeros((), dtype=torch.float64)
+        for block in training.batches.blocks(training.step.encode):
+            n_rows = sum(len(x) for x, *_ in block)
+            self._rates[: len(block)] = vector.new_tensor(training.optimiser.next_rates(len(block)))
+            loss = graphs.run(n_rows, partial(self._train_block, block, self._rates))
+            total += loss.to(torch.float64) * n_rows
+        return float(total) / training.batches.rows.n
+
+    def _train_block(self, block: list[Batch], rates: torch.Tensor) -> torch.Tensor:
+        """Make the steps of a block, at rates that lie on the device, and return its mean loss."""
+        step, optimiser = self.training.step, self.training.optimiser
+        step.begin_epoch([len(x) for x, *_ in block])
+        for i, (x, target, weight) in enumerate(block):
+            step.gradient(x, target, weight)
+            optimiser.update_at(rates[i])
         return step.end_epoch()
 
     def _end_epoch(self, loss: float, started: float) -> bool:

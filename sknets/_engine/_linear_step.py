@@ -81,9 +81,9 @@ class LinearStep:
             self._total += self.l1 * n_rows * self.weights.abs().sum()
             self.weights_grad.add_(self.weights.sign(), alpha=self.l1)
 
-    def end_epoch(self) -> float:
+    def end_epoch(self) -> Tensor:
         """Return the mean of the objective over the epoch, a batch counting by its rows."""
-        return float(self._total) / self._n_rows
+        return self._total / self._n_rows
 
     def _logits(self, x: Tensor) -> Tensor:
         """Return the logits (K, b) of rows (b, F)."""

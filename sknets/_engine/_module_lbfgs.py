@@ -62,7 +62,7 @@ class FullBatch:
                 self.step.gradient(x, target, weight)
             share = (len(x) if weight is None else float(weight.sum())) / self._total
             gradient.add_(flat.grad, alpha=share)
-            loss += share * self.step.end_epoch()
+            loss += share * float(self.step.end_epoch())
         strength = self.alpha / self._total
         n_penalised = len(flat.penalised)
         gradient[:n_penalised].add_(flat.penalised, alpha=strength)

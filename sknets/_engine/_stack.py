@@ -10,7 +10,7 @@ Conventions: M nets still in the stack, P weights of a net, B rows of a batch, F
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from time import perf_counter
@@ -22,10 +22,12 @@ from torch import Tensor, nn
 
 from sknets._core import Threads, limit_threads
 from sknets._data import Rows
+from sknets._engine._cuda_graphs import MOST_BATCHES, BlockGraphs, make_block_graphs
 from sknets._engine._flat import FlatParameters
 from sknets._engine._progress import check_finite, check_finite_weights
+from sknets._engine._stack_epoch import StackEpoch
 from sknets._engine._stack_member import Member, share_orders
-from sknets._nn import adam_
+from sknets._engine._stack_updates import StackUpdates, kernel_key
 
 # Gathered rows of all nets together take about this many bytes at a time; on the CPU they stay in
 # the cache, and in memory that is used again.
@@ -53,6 +55,10 @@ class StackedStep(Protocol):
     n_real: list[int]
     shares_rows: bool
 
+    @property
+    def is_capturable(self) -> bool:
+        """Whether it does the same in every epoch, but for numbers in memory."""
+
     def encode(self, target: Tensor) -> tuple[Tensor, ...]:
         """Return targets (G, n, ...) as this step wants them; the last axis is the row."""
 
@@ -65,7 +71,7 @@ class StackedStep(Protocol):
     def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
         """Compute the gradients of one batch, x of shape (M, B, F) or (G, B, F)."""
 
-    def end_epoch_losses(self) -> Tensor:
+    def end_epoch(self) -> Tensor:
         """Return the mean of each net's objective over the epoch, shape (M,)."""
 
 
@@ -77,6 +83,10 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Return what a net has beside trained weights: buffers and weights that are not trained."""
     frozen = {n: p.detach() for n, p in module.named_parameters() if not p.requires_grad}
     return {**dict(module.named_buffers()), **frozen}
+
+
+# x, target, weight, and how many rows of each net are real.
+_Batch = tuple[Tensor, tuple[Tensor, ...], Tensor | None, list[int]]
 
 
 class Stack:
@@ -122,12 +132,13 @@ class Stack:
         self.solver = solver
         self.batch_size = batch_size
         self.n_threads = n_threads
-        self._n_steps = 0
+        self._n_done = 0  # steps
+        self._has_launched = False
 
     @property
     def engine(self) -> str:
         """Which way of computing gradients runs."""
-        return self.step.name
+        return f"{self.step.name}, CUDA graphs" if self._has_launched else self.step.name
 
     def run(self, after_epoch: Callable[[], Any] = lambda: None) -> None:
         """Train every member until it stops; failures are kept in ``member.error``.
@@ -136,7 +147,8 @@ class Stack:
         """
         # Neighbours with the same rows share them, and with equal settings a kernel.
         places = {id(order): i for i, order in enumerate(share_orders(self.members))}
-        active = sorted(self.members, key=lambda m: (places[id(m.order)], self._kernel_key(m)))
+        by_kernel = partial(kernel_key, solver=self.solver)
+        active = sorted(self.members, key=lambda m: (places[id(m.order)], by_kernel(m)))
         state = [torch.stack(tensors) for tensors in zip(*(m.state for m in active), strict=True)]
         self._build(active, torch.stack([m.vector for m in active]), state, None)
         with limit_threads(self.n_threads):
@@ -146,10 +158,6 @@ class Stack:
                     return
 
     # -- state -----------------------------------------------------------------------------------
-
-    def _kernel_key(self, member: Member) -> tuple:
-        s = member.settings
-        return (*s["betas"], s["eps"]) if self.solver == "adam" else ()
 
     def _build(
         self,
@@ -162,9 +170,11 @@ class Stack:
         if not active:
             return
         self.flat, self.grad = flat, torch.zeros_like(flat)
-        self._change = torch.empty_like(flat)  # its memory is touched where it is needed
         self.moments = moments or tuple(
             torch.zeros_like(flat) for _ in range(2 if self.solver == "adam" else 1)
+        )
+        self._updates = StackUpdates(
+            active, flat, self.grad, self.moments, solver=self.solver, n_done=self._n_done
         )
         self.state = state
         self._groups: list[slice] = []
@@ -173,13 +183,18 @@ class Stack:
             self._groups.append(slice(start, start + len(list(group))))
         sizes = torch.tensor([group.stop - group.start for group in self._groups])
         self._group_of = torch.arange(len(sizes)).repeat_interleave(sizes).to(flat.device)
-        self._memory = torch.empty(0, dtype=self.rows.dtype, device=self.rows.device)
+        self._rooms: dict[str, Tensor] = {}
         self.step = self.make_step(active, flat, self.grad, state, self._groups)
+        self._graphs = None
+        if self.step.is_capturable:
+            self._graphs = make_block_graphs(self.template.module, flat.device)
+        self._places: dict[Hashable, tuple[list[_Batch], Tensor]] = {}
 
     def _keep(self, stays: list[bool]) -> None:
         """Go on with the members that stay."""
         if all(stays):
             return
+        self._n_done = self._updates.n_done
         index = torch.tensor(stays, device=self.flat.device).nonzero()[:, 0]
         moments = tuple(moment[index] for moment in self.moments)
         active = [m for m, stay in zip(self.active, stays, strict=True) if stay]
@@ -210,111 +225,108 @@ class Stack:
 
     @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def _train_epoch(self) -> list[float]:
-        active, size = self.active, self.batch_size
-        lengths = [len(m.rows) for m in active]
-        n_rows = max(lengths)
-        order = np.zeros((len(self._groups), n_rows), dtype=np.int64)
-        rows = np.zeros_like(order)
-        for places, numbers, group in zip(order, rows, self._groups, strict=True):
-            of_group = active[group.start].order
-            places[: len(of_group.rows)] = of_group.next()
-            numbers[:] = of_group.rows[places]
-        weighted = any(m.weight is not None for m in active)
-        padded = min(lengths) < n_rows
-        weights = self._weights(order, lengths) if weighted or padded else None
-        sizes = [min(size, n_rows - start) for start in range(0, n_rows, size)]
-        starts = range(0, n_rows, size)
-        # Of each batch, how many rows of each net are not padding.
-        real = [[min(max(n - start, 0), size) for n in lengths] for start in starts]
-        self.step.begin_epoch(sizes, self.flat.new_tensor(real).T if padded else None)
-        updates = self._updates()
-        per_batch = len(rows) * size * self.rows.n_features * self.rows.dtype.itemsize
-        block_bytes = _CPU_BLOCK_BYTES if self.flat.device.type == "cpu" else _BLOCK_BYTES
-        chunk = max(1, block_bytes // max(1, per_batch)) * size
-        for start in range(0, n_rows, chunk):
-            stop = min(start + chunk, n_rows)
-            x, encoded = self._gather(rows[:, start:stop])
-            for first in range(start, stop, size):
-                here = slice(first - start, min(first + size, stop) - start)
-                self.step.n_real = real[first // size]
-                weight = None
-                if weights is not None and (weighted or first + size > min(lengths)):
-                    weight = weights[:, first : first + size]
-                parts = tuple(t[..., here] for t in encoded)
-                self.step.gradient(x[:, here], parts, weight)
-                self._n_steps += 1
+        epoch = StackEpoch(self.active, self._groups, self.batch_size, self.flat)
+        if self._graphs is not None:
+            return self._train_epoch_by_graphs(epoch, self._graphs).tolist()
+        self.step.begin_epoch(epoch.sizes, epoch.counts())
+        updates = self._updates.calls()
+        for block in epoch.blocks(self._batches_of_a_block()):
+            for x, target, weight, n_real in self._batches(epoch, block):
+                self.step.n_real = n_real
+                self.step.gradient(x, target, weight)
                 for update in updates:
                     update()
-        return self.step.end_epoch_losses().tolist()
+        return self.step.end_epoch().tolist()
 
-    def _weights(self, order: np.ndarray, lengths: list[int]) -> Tensor:
-        """Return the members' weights (M, n_rows), 0 where a member has no row."""
-        real = np.arange(order.shape[1]) < np.array(lengths)[:, None]
-        weights = torch.from_numpy(real).to(self.flat.device, self.flat.dtype)
-        places = torch.from_numpy(order).to(weights.device)
-        for g, group in enumerate(self._groups):
-            for i in range(group.start, group.stop):
-                weight, n = self.active[i].weight, lengths[i]
-                if weight is not None:
-                    weights[i, :n] = weight[places[g, :n]]
-        return weights
+    def _batches_of_a_block(self) -> int:
+        on_cpu = self.flat.device.type == "cpu"
+        # On the CPU, rows that nets do not share are in the cache once a group.
+        n_copies = len(self._groups) if on_cpu or self.step.shares_rows else len(self.active)
+        per_batch = n_copies * self.batch_size * self.rows.n_features * self.rows.dtype.itemsize
+        n_batches = (_CPU_BLOCK_BYTES if on_cpu else _BLOCK_BYTES) // max(1, per_batch)
+        return max(1, n_batches if self._graphs is None else min(n_batches, MOST_BATCHES))
+
+    def _batches(self, epoch: StackEpoch, block: slice) -> Iterator[_Batch]:
+        """Yield the batches of a block, gathered."""
+        x, encoded = self._gather(epoch.rows[:, epoch.columns(block)])
+        for i in range(block.start, block.stop):
+            first = (i - block.start) * self.batch_size
+            here = slice(first, first + epoch.sizes[i])
+            parts = tuple(t[..., here] for t in encoded)
+            yield x[:, here], parts, epoch.weight(i), epoch.real[i]
+
+    # -- an epoch by graphs ----------------------------------------------------------------------
+
+    def _train_epoch_by_graphs(self, epoch: StackEpoch, graphs: BlockGraphs) -> Tensor:
+        total = torch.zeros(len(self.active), dtype=torch.float64, device=self.flat.device)
+        n_rows = torch.zeros_like(total)
+        for block in epoch.blocks(self._batches_of_a_block()):
+            key = epoch.key(block)
+            batches, counts = self._placed(key, epoch, block)
+            self._updates.plan(len(batches), MOST_BATCHES)
+            loss = graphs.run(key, partial(self._train_block, batches, counts))
+            n_here = counts.sum(-1).to(torch.float64)
+            total += loss * n_here
+            n_rows += n_here
+        self._has_launched |= graphs.n_launches > 0
+        return total / n_rows
+
+    def _placed(
+        self, key: Hashable, epoch: StackEpoch, block: slice
+    ) -> tuple[list[_Batch], Tensor]:
+        """Return the batches of a block where those of the same key lay before, and their sizes.
+
+        The sizes, of each net and batch, are (M, n_batches).
+        """
+        batches = list(self._batches(epoch, block))
+        if key not in self._places:
+            counts = self.flat.new_tensor(epoch.real[block]).T
+            copies = [
+                (x, tuple(t.clone() for t in target), None if w is None else w.clone(), n_real)
+                for x, target, w, n_real in batches
+            ]
+            self._places[key] = copies, counts
+        kept, counts = self._places[key]
+        for (_, target, weight, _), (_, new_target, new_weight, _) in zip(
+            kept, batches, strict=True
+        ):
+            for place, new in zip((*target, weight), (*new_target, new_weight), strict=True):
+                if place is not None and new is not None:
+                    place.copy_(new)
+        return kept, counts
+
+    def _train_block(self, batches: list[_Batch], counts: Tensor) -> Tensor:
+        """Make the steps of a block, at planned rates, and return the nets' mean losses (M,)."""
+        self.step.begin_epoch([x.shape[-2] for x, *_ in batches], counts)
+        for i, (x, target, weight, n_real) in enumerate(batches):
+            self.step.n_real = n_real
+            self.step.gradient(x, target, weight)
+            self._updates.update_at(i)
+        return self.step.end_epoch()
 
     def _gather(self, rows: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return X (G, n, F), or (M, n, F), and encoded targets (M, ..., n) of rows (G, n)."""
         index = torch.from_numpy(np.ascontiguousarray(rows).ravel())
-        n_features = self.rows.n_features
-        if len(index) * n_features > self._memory.numel():
-            self._memory = self._memory.new_empty(len(index) * n_features)
-        memory = self._memory[: len(index) * n_features].view(-1, n_features)
-        x = self.rows.take(index, out=memory).view(*rows.shape, n_features)
+        x = self.rows.take(index, out=self._room("x", len(index), self.rows.n_features))
+        x = x.view(*rows.shape, -1)
         target = self.target[index.to(self.target.device)]
         target = target.view(*rows.shape, *self.target.shape[1:])
         encoded = self.step.encode(target)
         if len(self._groups) < len(self.active):
             encoded = tuple(t.index_select(0, self._group_of) for t in encoded)
-            x = x if self.step.shares_rows else x.index_select(0, self._group_of)
+            if not self.step.shares_rows:
+                room = self._room("x of each net", len(self.active), *x.shape[1:])
+                x = torch.index_select(x, 0, self._group_of, out=room)
         return x, encoded
 
-    def _updates(self) -> list[Callable[[], Any]]:
-        """Return the calls that make a step of all nets at the rates of this epoch."""
-        rates = [m.schedule.rate for m in self.active]
-        if self.solver == "adam":
-            calls = []
-            start = 0
-            for key, group in groupby(self.active, self._kernel_key):
-                here = slice(start, start + len(list(group)))
-                calls.append(self._adam(here, rates[here], key))
-                start = here.stop
-            return calls
-        momenta = [m.settings["momentum"] for m in self.active]
-        rate, momentum = (self.flat.new_tensor(values)[:, None] for values in (rates, momenta))
-        return [partial(self._sgd_, rate, momentum)]
-
-    def _sgd_(self, rate: Tensor, momentum: Tensor) -> None:
-        (velocity,) = self.moments
-        velocity.mul_(momentum).addcmul_(self.grad, rate, value=-1.0)
-        if self.active[0].settings["nesterov"]:
-            self.flat.addcmul_(velocity, momentum).addcmul_(self.grad, rate, value=-1.0)
-        else:
-            self.flat.add_(velocity)
-
-    def _adam(self, here: slice, rates: list[float], key: tuple) -> Callable[[], Any]:
-        """Return a step of Adam for neighbours whose settings differ in the learning rate alone.
-
-        The step is proportional to the rate: where rates differ, one kernel gives those of rate 1.
-        """
-        flat, grad, moments = self.flat[here], self.grad[here], [m[here] for m in self.moments]
-        options = {"betas": key[:2], "eps": key[2]}
-        if all(rate == rates[0] for rate in rates):
-            return lambda: adam_(flat, grad, *moments, step=self._n_steps, lr=rates[0], **options)
-        change, column = self._change[here], flat.new_tensor(rates)[:, None]
-
-        def step() -> None:
-            change.zero_()
-            adam_(change, grad, *moments, step=self._n_steps, lr=1.0, **options)
-            flat.addcmul_(change, column)
-
-        return step
+    def _room(self, name: str, *shape: int) -> Tensor:
+        """Return memory for rows, the same that the last block of a name had."""
+        n = math.prod(shape)
+        room = self._rooms.get(name)
+        if room is None or room.numel() < n:
+            room = torch.empty(n, dtype=self.rows.dtype, device=self.rows.device)
+            self._rooms[name] = room
+        return room[:n].view(shape)
 
     # -- the end of an epoch ---------------------------------------------------------------------
 

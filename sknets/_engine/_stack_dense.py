@@ -11,39 +11,56 @@ from sknets._core import fill_dropout_mask_
 from sknets._engine._dense import DenseStep
 from sknets._engine._dense_program import DenseLayer
 from sknets._engine._flat import FlatParameters
-from sknets._engine._products import NumpyProducts, Operand
+from sknets._engine._products import NumpyProducts, Operand, Products
 from sknets._engine._stack_member import Member, label_smoothing_of
 from sknets._nn import Activation
 
+# On an accelerator, nets of a group on average from which a product a group is not too many.
+_NETS_OF_A_PRODUCT = 8
 
-class _SharedRows(NumpyProducts):
-    """Products with rows that nets share: of x (G, B, F), nets ``groups[g]`` multiply x[g].
 
-    A product then finds its rows in the caches, where those of each net would not have room.
+class _SharedRows:
+    """The products of a batch (G, B, F): the nets ``groups[g]`` multiply x[g].
+
+    A product then finds its rows in the caches, where those of each net would not have room, and
+    an accelerator has them in memory once.
+
+    Parameters
+    ----------
+    products : Products
+        What multiplies.
+    groups : sequence of slice
+        Nets that have the same rows.
     """
 
-    def __init__(self, groups: Sequence[slice]) -> None:
-        super().__init__(stacked=True)
+    def __init__(self, products: Products, groups: Sequence[slice]) -> None:
+        self._products = products
         self._groups = groups
 
-    def rows_times(self, weight_t: Tensor, out: Tensor) -> Callable[[Operand], Any]:
-        return self._each(super().rows_times, weight_t, out)
+    def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
+        """Return a function that writes ``x @ weight.T + bias``."""
+        return self._each(self._products.affine, bias, weight, out)
 
     def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[Operand], Any]:
-        return self._each(super().weight_gradient, delta, out)
+        """Return a function that writes ``delta.T @ x``."""
+        return self._each(self._products.weight_gradient, delta, out)
 
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Operand], Any]:
-        return self._each(super().logits, bias, weight, out)
+        """Return a function that writes ``weight @ x_t + bias``."""
+        return self._each(self._products.logits, bias, weight, out)
 
     def _each(
         self, make: Callable[..., Callable[[Operand], Any]], *tensors: Tensor
     ) -> Callable[[Operand], Any]:
         """Return a function of x that runs, for each group, what `make` gives for its nets."""
         parts = [make(*(t[group] for t in tensors)) for group in self._groups]
+        broadcasts = isinstance(self._products, NumpyProducts)
+        sizes = [1 if broadcasts else group.stop - group.start for group in self._groups]
 
         def run(x: Operand) -> None:
-            for g, part in enumerate(parts):
-                part(x[g : g + 1])
+            for g, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+                rows = x[g : g + 1]
+                part(rows if size == 1 else rows.expand(size, -1, -1))
 
         return run
 
@@ -56,10 +73,16 @@ class StackedDenseStep(DenseStep):
     n_real: list[int]
     shares_rows = False
 
+    @property
+    def is_capturable(self) -> bool:
+        """Whether no net draws: masks are drawn for as many rows as a net has in a batch."""
+        return not any(layer.dropout for layer in self.layers)
+
     def share_rows(self, groups: Sequence[slice]) -> None:
         """Take each batch once for all nets of a group, where that is faster."""
-        if isinstance(self._products, NumpyProducts):
-            self._first_products = _SharedRows(groups)
+        on_cpu = isinstance(self._products, NumpyProducts)
+        if on_cpu or groups[-1].stop >= _NETS_OF_A_PRODUCT * len(groups):
+            self._first_products = _SharedRows(self._products, groups)
             self.shares_rows = True
 
     def _draw_mask_(self, mask: Tensor, i: int) -> None:

@@ -120,6 +120,7 @@ class StackedModuleStep:
             if p.requires_grad
         }
         self._is_checked = False
+        self._lengths: dict[tuple[int, ...], list[tuple[int, list[Member], Any]]] = {}
         self._attributes = attributes
         self._dropouts = _dropouts(self.module)
         n_penalised = len(template.penalised)
@@ -131,32 +132,32 @@ class StackedModuleStep:
         self._alpha = flat.new_tensor([m.settings["alpha"] for m in members])
         self._wide = torch.float32 if flat.device.type == "mps" else torch.float64
 
+    @property
+    def is_capturable(self) -> bool:
+        """Whether no net draws, from a generator of its own."""
+        return all(m.generator is None for m in self.members)
+
     def encode(self, target: Tensor) -> tuple[Tensor, ...]:
         """Return targets (M, n) or (M, n, K) with the row last."""
         return (target if target.ndim == 2 else target.mT,)
 
     def begin_epoch(self, batch_sizes: list[int], counts: Tensor | None = None) -> None:
         """Forget the losses of the last epoch."""
-        n_models = len(self.members)
-        self._sum = torch.zeros(n_models, dtype=self._wide, device=self.weights.device)
+        self._sum = self.weights.new_zeros(len(self.members), dtype=self._wide)
         if counts is None:
-            counts = self.weights.new_tensor(batch_sizes).expand(n_models, -1)
-        self._n_rows = counts.detach().to(self._wide).sum(-1)
+            self._n_rows = torch.full_like(self._sum, sum(batch_sizes))
+        else:
+            self._n_rows = counts.to(self._wide).sum(-1)
 
     def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
         """Leave the gradient of every net's batch in its row of the gradients."""
         goal = target[0] if target[0].ndim == 2 else target[0].mT
         self._grad.zero_()
-        numbers = sorted(set(self.n_real))
         try:
             alone = {} if self._is_checked else self._gradients_alone(x, goal, weight)
-            if len(numbers) == 1:
-                self._run(slice(None), numbers[0], x, goal, weight)
-                numbers = []
-            for n in numbers:
-                which = torch.tensor([m == n for m in self.n_real], device=x.device).nonzero()[:, 0]
+            for n, members, which in self._by_length():
                 part = None if weight is None else weight[which]
-                self._run(which, n, x[which], goal[which], part)
+                self._run(which, members, n, x[which], goal[which], part)
         except Exception as error:  # the forward pass is the user's own code
             if is_out_of_memory(error):
                 raise
@@ -166,6 +167,21 @@ class StackedModuleStep:
             self._check_attributes()
             for i, gradient in alone.items():
                 self._check_gradient(i, gradient)
+
+    def _by_length(self) -> list[tuple[int, list[Member], Any]]:
+        """Return each number of rows, the nets that have so many, and an index of them."""
+        key = tuple(self.n_real)
+        if key not in self._lengths:
+            numbers = sorted(set(key))
+            parts: list[tuple[int, list[Member], Any]] = []
+            for n in numbers:
+                places = [i for i, m in enumerate(key) if m == n]
+                which: Any = slice(None)
+                if len(numbers) > 1:
+                    which = torch.tensor(places, device=self.weights.device)
+                parts.append((n, [self.members[i] for i in places], which))
+            self._lengths[key] = parts
+        return self._lengths[key]
 
     def _check_attributes(self) -> None:
         after = attribute_keys(self.module)
@@ -211,11 +227,19 @@ class StackedModuleStep:
         if (difference.abs() > allowed).any():
             raise ModuleNotMapped("its gradient is another one there")
 
-    def _run(self, which: Any, n: int, x: Tensor, target: Tensor, weight: Tensor | None) -> None:
+    def _run(
+        self,
+        which: Any,
+        members: list[Member],
+        n: int,
+        x: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+    ) -> None:
         """Add gradient and loss of some of the nets, each on the first n rows."""
         x, target = x[:, :n], target[:, :n]
         weight = None if weight is None else weight[:, :n]
-        logits, state = self._forward(which, x)
+        logits, state = self._forward(which, members, x)
         smoothing = self._smoothing
         loss = self._make_loss(smoothing[which] if isinstance(smoothing, Tensor) else smoothing)
         objective = weighted_mean(loss(logits, target), weight)  # (m,)
@@ -231,7 +255,7 @@ class StackedModuleStep:
             for kept, new in zip(self.state, state, strict=True):
                 kept[which] = new
 
-    def _forward(self, which: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _forward(self, which: Any, members: list[Member], x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the logits (m, n, K) of some nets, and the state that it leaves."""
         weights = self.weights[which]
         version = weights._version
@@ -239,9 +263,6 @@ class StackedModuleStep:
         # Copies: the backward pass needs them as they are now.
         state = [t[which].clone() for t in self.state]
         tensors |= dict(zip(self._state_names, state, strict=True))
-        members = self.members
-        if isinstance(which, Tensor):
-            members = [members[i] for i in which.tolist()]
         generators: list[Any] = [m.generator for m in members]
 
         def call(tensors: dict[str, Tensor], x: Tensor, number: Tensor) -> Any:
@@ -271,7 +292,7 @@ class StackedModuleStep:
             for name, layer in self._dropouts.items():
                 layer.p = before[name]
 
-    def end_epoch_losses(self) -> Tensor:
+    def end_epoch(self) -> Tensor:
         """Return the mean of each net's objective over the epoch."""
         self._check_attributes()
         return self._sum / self._n_rows

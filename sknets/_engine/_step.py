@@ -12,7 +12,7 @@ class Step(Protocol):
 
     The objective of a batch is ``sum(w * loss) / sum(w) + alpha / 2 * ||weights||^2 / sum(w)``,
     with w = 1 where there are no weights, as in scikit-learn's networks. Gradients are left in
-    the grad of the flat parameter vector. Nothing here waits for the device before `end_epoch`.
+    the grad of the flat parameter vector. Nothing here waits for the device.
 
     Attributes
     ----------
@@ -31,5 +31,8 @@ class Step(Protocol):
     def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
         """Compute the gradient of one batch, x of shape (B, F)."""
 
-    def end_epoch(self) -> float:
-        """Return the mean of the objective over the epoch, a batch counting by its rows."""
+    def end_epoch(self) -> Tensor:
+        """Return the mean of the objective over the epoch, a batch counting by its rows.
+
+        On an accelerator it is there when the device has come to it.
+        """

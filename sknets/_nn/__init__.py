@@ -29,7 +29,10 @@ from sknets._nn._optimisers import (
     Optimiser,
     OptimiserRecord,
     adam_,
+    adam_at_,
+    adam_correction,
     make_optimiser,
+    sgd_at_,
 )
 from sknets._nn._pooling import POOLINGS, make_pooling
 from sknets._nn._schedules import Adaptive, InverseScaling, Schedule, make_schedule
@@ -59,6 +62,8 @@ __all__ = [
     "Task",
     "TaskLoss",
     "adam_",
+    "adam_at_",
+    "adam_correction",
     "check_input_shape",
     "get_activation",
     "init_glorot_uniform_",
@@ -67,5 +72,6 @@ __all__ = [
     "make_optimiser",
     "make_pooling",
     "make_schedule",
+    "sgd_at_",
     "weighted_mean",
 ]

@@ -43,6 +43,18 @@ class Optimiser:
         """Change every parameter in place by its gradient."""
         raise NotImplementedError
 
+    def next_rates(self, n: int) -> list[float]:
+        """Return the rates of the next `n` updates, for `update_at`, and count these as done."""
+        raise NotImplementedError
+
+    def update_at(self, rate: Tensor) -> None:
+        """Make an update whose rate, one number, is read from the device's memory.
+
+        It asks nothing of Python that changes from one update to the next, so that a graph of its
+        kernels can be launched again. The update is that of `update`.
+        """
+        raise NotImplementedError
+
     def snapshot(self) -> list[dict[str, Any]]:
         """Return a copy of what is remembered of each parameter: moments, velocities, steps."""
         return [
@@ -106,20 +118,59 @@ class SGD(Optimiser):
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov})
 
+    def _velocity(self, param: Tensor) -> Tensor:
+        state = self.state.setdefault(param, {})
+        if not state:
+            state["velocity"] = torch.zeros_like(param.detach())
+        return state["velocity"]
+
+    def next_rates(self, n: int) -> list[float]:
+        """Return the rates of the next `n` updates."""
+        return [self.param_groups[0]["lr"]] * n
+
+    def update_at(self, rate: Tensor) -> None:
+        """Make an update whose rate is read from the device's memory."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                sgd_at_(
+                    param.detach(),
+                    param.grad,
+                    self._velocity(param),
+                    rate,
+                    momentum=group["momentum"],
+                    nesterov=group["nesterov"],
+                )
+
     def update(self) -> None:
         """Change every parameter in place by its gradient."""
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for param in group["params"]:
-                state = self.state.setdefault(param, {})
-                if not state:
-                    state["velocity"] = torch.zeros_like(param.detach())
-                weight, velocity = param.detach(), state["velocity"]
+                weight, velocity = param.detach(), self._velocity(param)
                 velocity.mul_(momentum).add_(param.grad, alpha=-lr)
                 if group["nesterov"]:
                     weight.add_(velocity, alpha=momentum).add_(param.grad, alpha=-lr)
                 else:
                     weight.add_(velocity)
+
+
+def sgd_at_(
+    weight: Tensor,
+    grad: Tensor,
+    velocity: Tensor,
+    rate: Tensor,
+    *,
+    momentum: float | Tensor,
+    nesterov: bool,
+) -> None:
+    """Apply a step of gradient descent in place; rates are a tensor that broadcasts to weights."""
+    velocity.mul_(momentum).addcmul_(grad, rate, value=-1.0)
+    if not nesterov:
+        weight.add_(velocity)
+    elif isinstance(momentum, Tensor):
+        weight.addcmul_(velocity, momentum).addcmul_(grad, rate, value=-1.0)
+    else:
+        weight.add_(velocity, alpha=momentum).addcmul_(grad, rate, value=-1.0)
 
 
 class Adam(Optimiser):
@@ -150,16 +201,49 @@ class Adam(Optimiser):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
+        self._changes: dict[Tensor, Tensor] = {}  # memory of `update_at`
+
+    def _state(self, param: Tensor) -> dict[str, Any]:
+        state = self.state.setdefault(param, {})
+        if not state:
+            state["step"] = 0
+            state["first"] = torch.zeros_like(param.detach())
+            state["second"] = torch.zeros_like(param.detach())
+        return state
+
+    def next_rates(self, n: int) -> list[float]:
+        """Return the rates of the next `n` updates, with the bias corrections in them."""
+        states = [self._state(param) for g in self.param_groups for param in g["params"]]
+        done = states[0]["step"]
+        for state in states:
+            state["step"] = done + n
+        group = self.param_groups[0]
+        steps = range(done + 1, done + n + 1)
+        return [group["lr"] * adam_correction(step, group["betas"]) for step in steps]
+
+    def update_at(self, rate: Tensor) -> None:
+        """Make an update whose rate is read from the device's memory."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                state, weight = self._state(param), param.detach()
+                if param not in self._changes:
+                    self._changes[param] = torch.empty_like(weight)
+                adam_at_(
+                    weight,
+                    param.grad,
+                    state["first"],
+                    state["second"],
+                    self._changes[param],
+                    rate,
+                    betas=group["betas"],
+                    eps=group["eps"],
+                )
+
     def update(self) -> None:
         """Change every parameter in place by its gradient."""
         for group in self.param_groups:
             for param in group["params"]:
-                state = self.state.setdefault(param, {})
-                weight = param.detach()
-                if not state:
-                    state["step"] = 0
-                    state["first"] = torch.zeros_like(weight)
-                    state["second"] = torch.zeros_like(weight)
+                state, weight = self._state(param), param.detach()
                 state["step"] += 1
                 adam_(
                     weight,
@@ -184,10 +268,47 @@ def adam_(
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """Apply step number `step` of Adam in place, to the weights and to both moments.
+    """Apply step number `step` of Adam in place, to the weights and to both moments."""
+    rate = lr * adam_correction(step, betas)
+    _uncorrected_adam_(weight, grad, first, second, lr=rate, betas=betas, eps=eps)
 
-    The kernel is told that infinitely many steps are done, so that it corrects nothing itself.
+
+def adam_at_(
+    weight: Tensor,
+    grad: Tensor,
+    first: Tensor,
+    second: Tensor,
+    change: Tensor,
+    rate: Tensor,
+    *,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    """Apply a step of Adam in place, at rates that are a tensor and hold `adam_correction`.
+
+    The step is proportional to the rate: the kernel writes that of rate 1 to `change`.
     """
+    change.zero_()
+    _uncorrected_adam_(change, grad, first, second, lr=1.0, betas=betas, eps=eps)
+    weight.addcmul_(change, rate)
+
+
+def adam_correction(step: int, betas: tuple[float, float]) -> float:
+    """Return what the bias corrections of step number `step` multiply the learning rate by."""
+    return math.sqrt(1.0 - betas[1] ** step) / (1.0 - betas[0] ** step)
+
+
+def _uncorrected_adam_(
+    weight: Tensor,
+    grad: Tensor,
+    first: Tensor,
+    second: Tensor,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    """Apply a step of torch's kernel, told that infinitely many are done: it corrects nothing."""
     torch._fused_adam_(
         [weight],
         [grad],
@@ -195,7 +316,7 @@ def adam_(
         [second],
         [],
         [_infinity(weight.device)],
-        lr=lr * math.sqrt(1.0 - betas[1] ** step) / (1.0 - betas[0] ** step),
+        lr=lr,
         beta1=betas[0],
         beta2=betas[1],
         weight_decay=0.0,

@@ -51,7 +51,7 @@ def test_gradient_and_loss_are_of_the_weighted_mean_and_the_penalty(batch, weigh
     step, _ = make_step(module, alpha=alpha)
     step.begin_epoch([len(x)])
     step.gradient(x, step.encode(target), weight)
-    assert step.end_epoch() == pytest.approx(objective.item(), rel=1e-12)
+    assert float(step.end_epoch()) == pytest.approx(objective.item(), rel=1e-12)
     for actual, wanted in zip(module.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(actual.grad, wanted.grad, rtol=1e-12, atol=1e-15)
 
@@ -88,7 +88,7 @@ def test_equals_the_closed_form_on_the_nets_that_it_covers(task, weighted):
         for part in (slice(0, 6), slice(6, 10)):
             batch_weight = None if weight is None else weight[part]
             s.gradient(x[part], tuple(t[..., part] for t in encoded), batch_weight)
-        losses.append(s.end_epoch())
+        losses.append(float(s.end_epoch()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
     torch.testing.assert_close(flat.vector.grad, other_flat.vector.grad, rtol=1e-10, atol=1e-14)
 
@@ -98,7 +98,7 @@ def test_a_batch_of_zero_weights_has_no_gradient(batch):
     step, flat = make_step(make_module(), alpha=1.0)
     step.begin_epoch([len(x)])
     step.gradient(x, step.encode(target), torch.zeros_like(weight))
-    assert step.end_epoch() == 0.0
+    assert float(step.end_epoch()) == 0.0
     assert (flat.vector.grad == 0).all()
 
 
@@ -128,7 +128,7 @@ def test_bf16_gives_float32_gradients_close_to_float32s(batch):
         step.begin_epoch([len(x)])
         step.gradient(x, step.encode(target), None)
         grads.append(flat.vector.grad.clone())
-        losses.append(step.end_epoch())
+        losses.append(float(step.end_epoch()))
     assert grads[1].dtype == torch.float32
     assert not torch.equal(grads[0], grads[1])
     torch.testing.assert_close(grads[0], grads[1], rtol=0.1, atol=0.01)

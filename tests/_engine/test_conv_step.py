@@ -50,7 +50,7 @@ def run(
     step.begin_epoch([len(x) for x, _ in batches])
     for x, target in batches:
         step.gradient(x, step.encode(target), None if weight is None else weight[: len(x)])
-    return step.end_epoch(), flat.grad.clone()
+    return float(step.end_epoch()), flat.grad.clone()
 
 
 def check(net, task="multiclass", weight=None, smoothing=0.0):

@@ -68,7 +68,7 @@ def one_step(net, x, target, weight, *, alpha, task, generator=None, smoothing=0
     step = make_dense_step(net, loss, flat, alpha=alpha, generator=generator)
     step.begin_epoch([len(x)])
     step.gradient(x, step.encode(target), weight)
-    return step.end_epoch(), {name: p.grad.clone() for name, p in net.named_parameters()}
+    return float(step.end_epoch()), {name: p.grad.clone() for name, p in net.named_parameters()}
 
 
 def check(net, task, weight=None, alpha=0.0, smoothing=0.0):
@@ -203,7 +203,7 @@ def test_an_epoch_of_unequal_batches():
             batch_loss = objective(net, x[part], target[part], batch_weight, alpha, task)
             expected += batch_loss.item() * size / sum(sizes)
             start += size
-        assert step.end_epoch() == pytest.approx(expected, rel=1e-12)
+        assert float(step.end_epoch()) == pytest.approx(expected, rel=1e-12)
 
 
 def test_an_epoch_forgets_the_one_before():
@@ -214,7 +214,7 @@ def test_an_epoch_forgets_the_one_before():
     for weight in (None, make_weight("positive"), None):
         step.begin_epoch([len(x)])
         step.gradient(x, step.encode(target), weight)
-        losses.append(step.end_epoch())
+        losses.append(float(step.end_epoch()))
     assert losses[0] == losses[2] != losses[1]
 
 
@@ -277,7 +277,7 @@ def test_a_stack_equals_its_nets_one_by_one(task, weighted):
             step.begin_epoch([8, N_ROWS - 8])
         batch_weight = None if weight is None else weight[:, part]
         step.gradient(x[:, part], tuple(t[..., part] for t in encoded), batch_weight)
-    losses = step.end_epoch_losses()
+    losses = step.end_epoch()
     assert losses.shape == (n_models,)
     for m, net in enumerate(nets):
         flat = FlatParameters(net)
@@ -286,7 +286,7 @@ def test_a_stack_equals_its_nets_one_by_one(task, weighted):
         for part in (slice(0, 8), slice(8, N_ROWS)):
             batch_weight = None if weight is None else weight[m, part]
             single.gradient(data[m][0][part], single.encode(data[m][1][part]), batch_weight)
-        assert losses[m].item() == pytest.approx(single.end_epoch(), rel=1e-12)
+        assert losses[m].item() == pytest.approx(float(single.end_epoch()), rel=1e-12)
         for layer, linear in zip(layers, net.linears, strict=True):
             torch.testing.assert_close(layer.weight_grad[m], linear.weight.grad)
             torch.testing.assert_close(layer.bias_grad[m], linear.bias.grad)

@@ -49,7 +49,7 @@ def test_mean_over_equal_batches_is_the_whole_gradient(n_classes, weighted, bias
         grads = [p.grad.reshape(objective.shape[0], -1) for p in module.parameters()]
         total += torch.cat(grads, dim=1).numpy().ravel() / 3
     np.testing.assert_allclose(total, whole, rtol=1e-10, atol=1e-14)
-    assert step.end_epoch() == pytest.approx(objective.loss(params), rel=1e-12)
+    assert float(step.end_epoch()) == pytest.approx(objective.loss(params), rel=1e-12)
 
 
 def test_bf16_logits_are_near():

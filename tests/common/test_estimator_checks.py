@@ -57,6 +57,7 @@ def run_check(estimator, check):
     check(estimator)
 
 
+@pytest.mark.any_device
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
     ESTIMATORS, expected_failed_checks=expected_failed_checks, xfail_strict=True
@@ -66,6 +67,7 @@ def test_check_of_scikit_learn(estimator, check):
 
 
 @pytest.mark.slow
+@pytest.mark.any_device
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(SLOW_ESTIMATORS)
 def test_check_of_scikit_learn_on_slower_estimators(estimator, check):

@@ -1,0 +1,145 @@
+"""Blocks of training steps as CUDA graphs.
+
+A kernel of a small net takes a GPU a few microseconds, and Python and torch several times as long
+to launch. A graph holds the kernels of many steps and is launched at once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sknets._core import is_out_of_memory
+from sknets._nn import CNN, MLP
+
+MOST_BATCHES = 64
+"""Batches whose steps one graph holds at most: to capture a step takes longer than to run it."""
+
+Call = Callable[[], Tensor]
+
+
+class Graph(Protocol):
+    """The kernels of a call, to be launched again; `CudaGraph`, or what stands in for it."""
+
+    def capture(self, call: Call) -> Tensor:
+        """Call it, without running its kernels, and return what it gives."""
+
+    def launch(self) -> None:
+        """Run the kernels, which read and write the memory that they did in the call."""
+
+
+class CudaGraph:
+    """A graph of CUDA's.
+
+    Parameters
+    ----------
+    device : torch.device
+        Of all tensors.
+    generator : torch.Generator or None
+        What the call draws from; each launch draws on where the last one has ended.
+    """
+
+    def __init__(self, device: torch.device, generator: torch.Generator | None) -> None:
+        self._device = device
+        self._graph = torch.cuda.CUDAGraph()
+        if generator is not None:
+            self._graph.register_generator_state(generator)
+
+    def capture(self, call: Call) -> Tensor:
+        """Call it, without running its kernels, and return what it gives."""
+        stream = torch.cuda.Stream(self._device)
+        try:
+            with (
+                torch.cuda.device(self._device),
+                # Other threads may use other devices meanwhile.
+                torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
+            ):
+                return call()
+        except RuntimeError as error:
+            # To end a capture that has failed raises an error of its own.
+            if error.__context__ is not None and is_out_of_memory(error.__context__):
+                raise error.__context__ from None
+            raise
+
+    def launch(self) -> None:
+        """Run the kernels."""
+        with torch.cuda.device(self._device):
+            self._graph.replay()
+
+
+class BlockGraphs:
+    """Runs blocks of training steps: kernel by kernel the first time, then as graphs.
+
+    What a block does may depend on Python in nothing that changes: not in the learning rates, which
+    are to lie in the device's memory, nor in where its batches lie.
+
+    Parameters
+    ----------
+    make_graph : callable () -> Graph
+        Makes an empty graph.
+
+    Attributes
+    ----------
+    n_launches : int
+        Blocks that ran as a graph.
+    """
+
+    def __init__(self, make_graph: Callable[[], Graph]) -> None:
+        self._make_graph = make_graph
+        self._captured: dict[Hashable, tuple[Graph, Tensor] | None] = {}
+        self._is_usable = True
+        self.n_launches = 0
+
+    def run(self, key: Hashable, call: Call) -> Tensor:
+        """Return what `call` gives for a block, a tensor that the next run may write to.
+
+        Blocks of one key differ in nothing but the contents of memory.
+        """
+        if key not in self._captured or not self._is_usable:
+            self._captured[key] = None
+            return call()  # which makes the memory that is used again
+        captured = self._captured[key] or self._capture(key, call)
+        if captured is None:
+            return call()
+        graph, result = captured
+        graph.launch()
+        self.n_launches += 1
+        return result
+
+    def _capture(self, key: Hashable, call: Call) -> tuple[Graph, Tensor] | None:
+        """Return a block's graph and its result; None, with a warning, where there is none."""
+        graph = self._make_graph()
+        try:
+            captured = graph, graph.capture(call)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            warnings.warn(
+                f"A CUDA graph of the training steps could not be made, and they run one by one, "
+                f"slower: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self._is_usable = False
+            return None
+        self._captured[key] = captured
+        return captured
+
+
+def make_block_graphs(
+    module: nn.Module, device: torch.device, generator: torch.Generator | None = None
+) -> BlockGraphs | None:
+    """Return graphs for the training of a net, or None where it cannot be captured.
+
+    Captured is what launches the same kernels in every step, on a CUDA device: our own modules
+    without hooks. What else a module's Python does would be left out.
+    """
+    if device.type != "cuda" or type(module) not in (MLP, CNN):
+        return None
+    if any(layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules()):
+        return None
+    return BlockGraphs(lambda: CudaGraph(device, generator))

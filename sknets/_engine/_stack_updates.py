@@ -1,0 +1,133 @@
+"""Updates of all nets of a stack.
+
+Conventions: M nets, P weights of a net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sknets._engine._stack_member import Member
+from sknets._nn import adam_, adam_at_, adam_correction, sgd_at_
+
+
+class StackUpdates:
+    """Makes the steps of a solver, with the settings of each net.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        The nets; neighbours with equal `kernel_key` share a kernel.
+    flat, grad : Tensor of shape (M, P)
+        Weights and gradients.
+    moments : tuple of Tensor of shape (M, P)
+        What the solver remembers.
+    solver : {"adam", "sgd"}
+        Of all members.
+    n_done : int
+        Steps that are done.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        flat: Tensor,
+        grad: Tensor,
+        moments: tuple[Tensor, ...],
+        *,
+        solver: str,
+        n_done: int,
+    ) -> None:
+        self._members = members
+        self._flat, self._grad, self._moments = flat, grad, moments
+        self._change = torch.empty_like(flat)  # its memory is touched where it is needed
+        self._solver = solver
+        self.n_done = n_done
+        self._nesterov = bool(members[0].settings["nesterov"])
+        self._momentum = flat.new_tensor([m.settings["momentum"] for m in members])[:, None]
+        self._groups: list[tuple[slice, tuple]] = []
+        start = 0
+        for key, group in groupby(members, partial(kernel_key, solver=solver)):
+            here = slice(start, start + len(list(group)))
+            self._groups.append((here, key))
+            start = here.stop
+        self._planned: Tensor | None = None
+
+    # -- rates of this epoch ---------------------------------------------------------------------
+
+    def calls(self) -> list[Callable[[], Any]]:
+        """Return the calls that make a step of all nets at the rates of this epoch."""
+        rates = [m.schedule.rate for m in self._members]
+        if self._solver == "adam":
+            steps = [self._adam(here, rates[here], key) for here, key in self._groups]
+        else:
+            steps = [partial(self._sgd_, self._flat.new_tensor(rates)[:, None])]
+        return [self._count, *steps]
+
+    def _count(self) -> None:
+        self.n_done += 1
+
+    def _sgd_(self, rate: Tensor) -> None:
+        (velocity,) = self._moments
+        momentum, nesterov = self._momentum, self._nesterov
+        sgd_at_(self._flat, self._grad, velocity, rate, momentum=momentum, nesterov=nesterov)
+
+    def _adam(self, here: slice, rates: list[float], key: tuple) -> Callable[[], Any]:
+        """Return a step of Adam for neighbours whose settings differ in the learning rate alone."""
+        parts = self._parts(here)
+        betas, eps = key[:2], key[2]
+        if all(rate == rates[0] for rate in rates):
+            lr = rates[0]
+            return lambda: adam_(*parts, step=self.n_done, lr=lr, betas=betas, eps=eps)
+        change, column = self._change[here], self._flat.new_tensor(rates)[:, None]
+
+        def step() -> None:
+            rate = column * adam_correction(self.n_done, betas)
+            adam_at_(*parts, change, rate, betas=betas, eps=eps)
+
+        return step
+
+    def _parts(self, here: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return weights, gradients and both moments of neighbours."""
+        first, second = self._moments
+        return self._flat[here], self._grad[here], first[here], second[here]
+
+    # -- rates in the device's memory ------------------------------------------------------------
+
+    def plan(self, n: int, most: int) -> None:
+        """Write the rates of the next n steps, of `most` at most, to memory; count them as done."""
+        if self._planned is None:
+            self._planned = self._flat.new_empty(most, len(self._members), 1)
+        rates = np.array([m.schedule.rate for m in self._members])
+        table = np.tile(rates, (n, 1))
+        if self._solver == "adam":
+            steps = range(self.n_done + 1, self.n_done + n + 1)
+            for here, key in self._groups:
+                corrections = [adam_correction(step, key[:2]) for step in steps]
+                table[:, here] *= np.array(corrections)[:, None]
+        self.n_done += n
+        self._planned[:n] = torch.from_numpy(table)[:, :, None].to(self._planned)
+
+    def update_at(self, i: int) -> None:
+        """Make step number i of those planned; Python does the same in every call."""
+        assert self._planned is not None
+        rates = self._planned[i]
+        if self._solver == "sgd":
+            self._sgd_(rates)
+            return
+        for here, key in self._groups:
+            parts, change = self._parts(here), self._change[here]
+            adam_at_(*parts, change, rates[here], betas=key[:2], eps=key[2])
+
+
+def kernel_key(member: Member, *, solver: str) -> tuple:
+    """Return the settings that are those of a kernel, the same for all nets that it updates."""
+    s = member.settings
+    return (*s["betas"], s["eps"]) if solver == "adam" else ()
