@@ -92,7 +92,7 @@ class _Autocast(nn.Module):
         self.module = make_module()
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(X.device.type, dtype=torch.bfloat16):
             logits = self.module(X)
         return logits.float()
 
@@ -103,7 +103,12 @@ def with_autocast(make_module: ModuleFactory) -> ModuleFactory:
 
 
 def fit_skorch(
-    make_module: ModuleFactory, X: np.ndarray, y: np.ndarray, epochs: int, batch_size: int
+    make_module: ModuleFactory,
+    X: np.ndarray,
+    y: np.ndarray,
+    epochs: int,
+    batch_size: int,
+    device: str = "cpu",
 ) -> NeuralNetClassifier:
     """Fit with skorch's defaults, except for what makes it the same job.
 
@@ -121,16 +126,22 @@ def fit_skorch(
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
+        device=device,
     )
     return net.fit(X, y)
 
 
 def fit_tutorial_loop(
-    make_module: ModuleFactory, X: np.ndarray, y: np.ndarray, epochs: int, batch_size: int
+    make_module: ModuleFactory,
+    X: np.ndarray,
+    y: np.ndarray,
+    epochs: int,
+    batch_size: int,
+    device: str = "cpu",
 ) -> nn.Module:
     """Fit with the loop of the tutorials."""
     torch.manual_seed(0)
-    module = make_module()
+    module = make_module().to(device)
     rows = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
     loader = DataLoader(rows, batch_size=batch_size, shuffle=True)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
@@ -138,6 +149,7 @@ def fit_tutorial_loop(
     module.train()
     for _ in range(epochs):
         for X_batch, y_batch in loader:
+            X_batch, y_batch = X_batch.to(device), y_batch.to(device)
             optimizer.zero_grad()
             loss = loss_function(module(X_batch), y_batch)
             loss.backward()
@@ -149,8 +161,9 @@ def fit_tutorial_loop(
 def module_proba(module: nn.Module, X: np.ndarray) -> np.ndarray:
     """Return a module's probabilities, in batches."""
     module.eval()
+    device = next(module.parameters()).device
     batches = torch.from_numpy(X).split(2000)
-    return torch.cat([module(batch).softmax(1) for batch in batches]).numpy()
+    return torch.cat([module(batch.to(device)).softmax(1).cpu() for batch in batches]).numpy()
 
 
 def proba(model: Any, X: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from threadpoolctl import threadpool_info
 
 from benchmarks.growth_picture import draw_growth
@@ -92,7 +93,7 @@ class Results:
 
 def write_report(results: Results, folder: Path) -> None:
     """Write RESULTS.md, and growth.png if there are curves."""
-    parts = ["# Results", _machine()]
+    parts = ["# Results", _machine(folder.resolve())]
     for threads in sorted({row.threads for row in results.races}):
         rows = [row for row in results.races if row.threads == threads]
         parts += [f"## Races on {threads_text(threads)}", _races(rows)]
@@ -113,14 +114,16 @@ def threads_text(count: int) -> str:
     return f"{count} thread{'s' if count > 1 else ''}"
 
 
-def _machine() -> str:
+def _machine(folder: Path) -> str:
+    readme = os.path.relpath(Path(__file__).parent / "README.md", folder)
     versions = [("Python", platform.python_version()), *_versions()]
     return "\n".join(
         [
-            "Written by `python -m pytest benchmarks`; [README.md](README.md) says how.",
+            f"Written by pytest; [README.md]({readme}) says how.",
             "",
             f"- Date: {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}",
             f"- Machine: {_cpu()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB of memory",
+            *_gpus(),
             f"- Versions: {', '.join(f'{name} {version}' for name, version in versions)}",
             f"- Thread pools: {_pools()}",
         ]
@@ -154,6 +157,13 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
     found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return found.group(1).strip() if found else platform.machine()
+
+
+def _gpus() -> list[str]:
+    if not torch.cuda.is_available():
+        return []
+    found = torch.cuda.get_device_properties(0)
+    return [f"- GPU: {found.name}, {found.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"]
 
 
 def _memory_gib() -> float:

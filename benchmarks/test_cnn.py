@@ -24,14 +24,14 @@ from sknets.neural_network import CNNClassifier
 
 _BATCH = 64
 
-_SMALL: dict[str, Any] = {
+SMALL: dict[str, Any] = {
     "conv_channels": (10, 20),
     "kernel_size": 5,
     "padding": "valid",
     "hidden_layer_sizes": (50,),
     "dropout": 0.5,
 }
-_LARGE: dict[str, Any] = {
+LARGE: dict[str, Any] = {
     "conv_channels": (32, 64),
     "kernel_size": 3,
     "padding": "valid",
@@ -67,7 +67,7 @@ def _has_bf16_units() -> bool:
 )
 @pytest.mark.parametrize(
     ("name", "net", "make_net"),
-    [("10 and 20", _SMALL, make_small_cnn), ("32 and 64", _LARGE, make_large_cnn)],
+    [("10 and 20", SMALL, make_small_cnn), ("32 and 64", LARGE, make_large_cnn)],
     ids=["small", "large"],
 )
 def test_mnist(run_race, size, name, net, make_net, precision):

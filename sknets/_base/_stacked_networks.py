@@ -107,7 +107,7 @@ class NetworkStacker(Stacker):
             random_state = np.random.RandomState(0)
             module = estimator._build_module(data.rows.n_features, data.codec, random_state)
             module.to(data.precision.dtype)
-            inside = _numbers_inside(estimator._engine_module(module), data.rows.slice(0, 1))
+            inside = _numbers_inside(estimator._engine_module(module), data.rows.slice(0, 1).cpu())
         except Exception:  # its fit will say what is wrong
             return 1
         n_weights = sum(p.numel() for p in module.parameters())
@@ -186,7 +186,8 @@ def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
     weights = fit.weights()
     random_state = make_random_state(copy.deepcopy(estimator.random_state))
     module = estimator._build_module(data.rows.n_features, data.codec, random_state)
-    module.to(data.device, data.precision.dtype)
+    # The many small tensors of our own nets stay on the CPU, and go to a device as one.
+    module.to("cpu" if _is_closed(module, estimator) else data.device, data.precision.dtype)
     estimator._check_module(module, data.codec)
     loss = make_loss_of(estimator, module, data.codec)
     rows, validation = fit.rows, None
@@ -286,7 +287,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
     except Exception as error:  # the copying is the module's own code
         raise CannotStack(f"its module cannot be copied: {error}") from error
     size = min(wanted_batch_size(first), max(len(m.rows) for m in members))
-    template = FlatParameters(first._engine_module(copied))
+    template = FlatParameters(first._engine_module(copied.to(data.device)))
     loss = make_loss_of(first, copied, data.codec)
     if _is_closed(copied, first):
         make_step: MakeStep = partial(
@@ -352,6 +353,7 @@ def _finish(fit: StackedFit, member: Member, module: nn.Module, engine: str) -> 
         for tensor, value in zip(state_of(module).values(), member.state, strict=True):
             tensor.copy_(value)
     flat.release()
+    module.to(fit.data.device)
     estimator, progress = fit.estimator, member.progress
     estimator._remember(fit.data)
     trained = Trained(member.n_epochs, progress.loss_curve[-1], engine, None)

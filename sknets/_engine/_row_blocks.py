@@ -305,6 +305,8 @@ def _to_torch_csr(X: Any, device: torch.device) -> Tensor:
     with warnings.catch_warnings():
         # torch says that its CSR layout may change; only its products are used here.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        # It says so of those it makes itself; the one made here is checked.
+        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly")
         return torch.sparse_csr_tensor(
             torch.from_numpy(X.indptr.astype(np.int64)),
             torch.from_numpy(X.indices.astype(np.int64)),

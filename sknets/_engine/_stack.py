@@ -149,8 +149,10 @@ class Stack:
         places = {id(order): i for i, order in enumerate(share_orders(self.members))}
         by_kernel = partial(kernel_key, solver=self.solver)
         active = sorted(self.members, key=lambda m: (places[id(m.order)], by_kernel(m)))
-        state = [torch.stack(tensors) for tensors in zip(*(m.state for m in active), strict=True)]
-        self._build(active, torch.stack([m.vector for m in active]), state, None)
+        states = zip(*(m.state for m in active), strict=True)
+        state = [torch.stack(tensors).to(self.rows.device) for tensors in states]
+        flat = torch.stack([m.vector for m in active]).to(self.rows.device)
+        self._build(active, flat, state, None)
         with limit_threads(self.n_threads):
             while self.active:
                 self._epoch()

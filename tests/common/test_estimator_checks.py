@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -54,6 +55,9 @@ def uses_cuda(check):
 def run_check(estimator, check):
     if uses_cuda(check) and not torch.cuda.is_available():
         pytest.skip("scikit-learn's check makes CUDA tensors, and this machine has no GPU")
+    if torch.cuda.is_available():
+        # On a GPU the default is float32; the checks compare with float64, to its last digits.
+        estimator = clone(estimator).set_params(precision="float64")
     check(estimator)
 
 
