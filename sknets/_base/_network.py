@@ -327,7 +327,7 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with weights that need no accelerator to load."""
-        state = super().__getstate__()
+        state = dict(super().__getstate__())  # a copy: that is the estimator's own
         if "module_" in state:
             parameter = next(state["module_"].parameters())
             if parameter.device.type != "cpu":

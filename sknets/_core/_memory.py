@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import torch
@@ -28,6 +29,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give memory that torch keeps for later back to an accelerator."""
+    """Give memory that torch keeps for later, or that nobody can reach, back to an accelerator."""
     if device.type == "cuda":
+        gc.collect()
         torch.cuda.empty_cache()

@@ -6,6 +6,7 @@ to launch. A graph holds the kernels of many steps and is launched at once.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Hashable
 from typing import Protocol
@@ -20,6 +21,8 @@ MOST_BATCHES = 64
 """Batches whose steps one graph holds at most: to capture a step takes longer than to run it."""
 
 Call = Callable[[], Tensor]
+
+_capturing = threading.Lock()
 
 
 class Graph(Protocol):
@@ -45,6 +48,7 @@ class CudaGraph:
 
     def __init__(self, device: torch.device, generator: torch.Generator | None) -> None:
         self._device = device
+        self._generator = generator
         self._graph = torch.cuda.CUDAGraph()
         if generator is not None:
             self._graph.register_generator_state(generator)
@@ -52,14 +56,18 @@ class CudaGraph:
     def capture(self, call: Call) -> Tensor:
         """Call it, without running its kernels, and return what it gives."""
         stream = torch.cuda.Stream(self._device)
+        before = None if self._generator is None else self._generator.clone_state()
         try:
             with (
+                _capturing,  # to begin a capture waits for the device, which no other allows
                 torch.cuda.device(self._device),
-                # Other threads may use other devices meanwhile.
+                # Other threads may use the device, or others, meanwhile.
                 torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
             ):
                 return call()
         except RuntimeError as error:
+            if self._generator is not None and before is not None:
+                self._generator.graphsafe_set_state(before)  # its own waits for the capture to end
             # To end a capture that has failed raises an error of its own.
             if error.__context__ is not None and is_out_of_memory(error.__context__):
                 raise error.__context__ from None

@@ -105,7 +105,8 @@ class LinearPredictionMixin:
 
     def __getstate__(self: Any) -> dict[str, Any]:
         """Return the state with weights that need no accelerator to load."""
-        state: Any = super().__getstate__()
+        own: Any = super().__getstate__()
+        state = dict(own)
         for name in _ARRAYS:
             if isinstance(state.get(name), Tensor):
                 state[name] = state[name].cpu()

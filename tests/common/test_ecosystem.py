@@ -295,6 +295,15 @@ def test_a_copy_of_a_fitted_estimator_is_whole_and_separate(estimator, round_tri
         assert_array_equal(scores_of(loaded.fit(X, y), X), before)
 
 
+@each_estimator()
+def test_a_state_for_pickles_is_no_part_of_the_estimator(estimator, iris):
+    X, y = iris
+    fitted = fresh(estimator).fit(X, y)
+    before = scores_of(fitted, X)
+    fitted.__getstate__().clear()
+    assert_array_equal(scores_of(fitted, X), before)
+
+
 class TensorWatcher(pickle.Pickler):
     """A pickler that notes where the tensors are that pass through it."""
 
@@ -346,8 +355,10 @@ if hasattr(model, "partial_fit"):
 def test_fitted_on_a_gpu_loads_without_one(estimator, iris, tmp_path):
     X, y = iris[0].astype(np.float32), iris[1]
     fitted = fresh(estimator, device="cuda").fit(X, y)
+    before = scores_of(fitted, X)
     watcher = tensors_in_pickle(fitted)
     assert watcher.devices <= {"cpu"}
+    assert_array_equal(scores_of(fitted, X), before)  # still by the GPU
     model, data, out = tmp_path / "model.joblib", tmp_path / "X.npy", tmp_path / "out.npy"
     joblib.dump(fitted, model)
     np.save(data, X)

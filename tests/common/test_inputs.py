@@ -287,7 +287,7 @@ def test_dispatch_gives_arrays_of_the_library_given(estimator):
 @each_estimator()
 def test_tensors_on_a_gpu_stay_there(estimator, dtype):
     X, y = (torch.from_numpy(part).cuda() for part in separated(dtype))
-    check_stays(estimator, X, y, torch, X.device)
+    check_stays(fresh(estimator, precision=dtype), X, y, torch, X.device)
 
 
 @pytest.mark.gpu
