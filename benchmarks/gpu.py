@@ -76,7 +76,7 @@ def test_mlp_digits(run_race, size):
 
 
 def test_mlp_mnist(run_race, size):
-    n, epochs = size((60_000, 5), (600, 2))
+    n, epochs = size((60_000, 3), (600, 2))
     X, y = mnist(n)
     ours = MLPClassifier(**exact_epochs((256, 256), epochs), device="cuda")
     run_race(
@@ -99,7 +99,7 @@ def test_mlp_mnist(run_race, size):
     ids=["small", "large"],
 )
 def test_cnn_mnist(run_race, size, name, net, make_net, precision):
-    n, n_test, epochs = size((12_000, 2_000, 5), (256, 100, 2))
+    n, n_test, epochs = size((12_000, 2_000, 3), (256, 100, 2))
     images, labels = mnist(n + n_test)
     images = images.reshape(-1, 1, 28, 28)
     X, y, quality = images[:n], labels[:n], accuracy_of(images[n:], labels[n:])

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
@@ -31,7 +32,7 @@ from sknets._core import (
     make_generator,
     make_random_state,
 )
-from sknets._data import SubsetRows
+from sknets._data import SubsetRows, as_tensor_view
 from sknets._engine import (
     FlatParameters,
     MakeStep,
@@ -121,6 +122,14 @@ class NetworkStacker(Stacker):
         if fit.data.device.type != "cpu":
             return None
         return max(2, n_threads) * max(_FEWEST_NETS, _CACHED_BYTES // n_bytes)
+
+    def predict_all(self, estimators: Sequence[Any], X: Any) -> list[Any]:
+        """Return what each estimator's ``predict`` gives for X, which reaches a device once."""
+        device = next(estimators[0].module_.parameters()).device
+        is_plain = type(X) is np.ndarray and X.dtype in (np.float32, np.float64)
+        if device.type == "cuda" and is_plain and not get_config()["array_api_dispatch"]:
+            X = as_tensor_view(X).to(device)
+        return super().predict_all(estimators, X)
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Train the nets of one stack."""
