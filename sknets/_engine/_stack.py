@@ -25,7 +25,7 @@ from sknets._data import Rows
 from sknets._engine._cuda_graphs import MOST_BATCHES, BlockGraphs, make_block_graphs
 from sknets._engine._flat import FlatParameters
 from sknets._engine._progress import check_finite, check_finite_weights
-from sknets._engine._stack_epoch import StackEpoch
+from sknets._engine._stack_epoch import StackEpochs
 from sknets._engine._stack_member import Member, share_orders
 from sknets._engine._stack_updates import StackUpdates, kernel_key
 
@@ -185,6 +185,8 @@ class Stack:
             self._groups.append(slice(start, start + len(list(group))))
         sizes = torch.tensor([group.stop - group.start for group in self._groups])
         self._group_of = torch.arange(len(sizes)).repeat_interleave(sizes).to(flat.device)
+        self._epochs = StackEpochs(active, self._groups, self.batch_size, flat)
+        self._counts = self._epochs.counts()
         self._rooms: dict[str, Tensor] = {}
         self.step = self.make_step(active, flat, self.grad, state, self._groups)
         self._graphs = None
@@ -227,13 +229,14 @@ class Stack:
 
     @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def _train_epoch(self) -> list[float]:
-        epoch = StackEpoch(self.active, self._groups, self.batch_size, self.flat)
+        epochs = self._epochs
+        epochs.begin()
         if self._graphs is not None:
-            return self._train_epoch_by_graphs(epoch, self._graphs).tolist()
-        self.step.begin_epoch(epoch.sizes, epoch.counts())
+            return self._train_epoch_by_graphs(self._graphs).tolist()
+        self.step.begin_epoch(epochs.sizes, self._counts)
         updates = self._updates.calls()
-        for block in epoch.blocks(self._batches_of_a_block()):
-            for x, target, weight, n_real in self._batches(epoch, block):
+        for block in epochs.blocks(self._batches_of_a_block()):
+            for x, target, weight, n_real in self._batches(block):
                 self.step.n_real = n_real
                 self.step.gradient(x, target, weight)
                 for update in updates:
@@ -248,23 +251,24 @@ class Stack:
         n_batches = (_CPU_BLOCK_BYTES if on_cpu else _BLOCK_BYTES) // max(1, per_batch)
         return max(1, n_batches if self._graphs is None else min(n_batches, MOST_BATCHES))
 
-    def _batches(self, epoch: StackEpoch, block: slice) -> Iterator[_Batch]:
+    def _batches(self, block: slice) -> Iterator[_Batch]:
         """Yield the batches of a block, gathered."""
-        x, encoded = self._gather(epoch.rows[:, epoch.columns(block)])
+        epochs = self._epochs
+        x, encoded = self._gather(epochs.rows[:, epochs.columns(block)])
         for i in range(block.start, block.stop):
             first = (i - block.start) * self.batch_size
-            here = slice(first, first + epoch.sizes[i])
+            here = slice(first, first + epochs.sizes[i])
             parts = tuple(t[..., here] for t in encoded)
-            yield x[:, here], parts, epoch.weight(i), epoch.real[i]
+            yield x[:, here], parts, epochs.weight(i), epochs.real[i]
 
     # -- an epoch by graphs ----------------------------------------------------------------------
 
-    def _train_epoch_by_graphs(self, epoch: StackEpoch, graphs: BlockGraphs) -> Tensor:
+    def _train_epoch_by_graphs(self, graphs: BlockGraphs) -> Tensor:
         total = torch.zeros(len(self.active), dtype=torch.float64, device=self.flat.device)
         n_rows = torch.zeros_like(total)
-        for block in epoch.blocks(self._batches_of_a_block()):
-            key = epoch.key(block)
-            batches, counts = self._placed(key, epoch, block)
+        for block in self._epochs.blocks(self._batches_of_a_block()):
+            key = self._epochs.key(block)
+            batches, counts = self._placed(key, block)
             self._updates.plan(len(batches), MOST_BATCHES)
             loss = graphs.run(key, partial(self._train_block, batches, counts))
             n_here = counts.sum(-1).to(torch.float64)
@@ -273,16 +277,14 @@ class Stack:
         self._has_launched |= graphs.n_launches > 0
         return total / n_rows
 
-    def _placed(
-        self, key: Hashable, epoch: StackEpoch, block: slice
-    ) -> tuple[list[_Batch], Tensor]:
+    def _placed(self, key: Hashable, block: slice) -> tuple[list[_Batch], Tensor]:
         """Return the batches of a block where those of the same key lay before, and their sizes.
 
         The sizes, of each net and batch, are (M, n_batches).
         """
-        batches = list(self._batches(epoch, block))
+        batches = list(self._batches(block))
         if key not in self._places:
-            counts = self.flat.new_tensor(epoch.real[block]).T
+            counts = self.flat.new_tensor(self._epochs.real[block]).T
             copies = [
                 (x, tuple(t.clone() for t in target), None if w is None else w.clone(), n_real)
                 for x, target, w, n_real in batches

@@ -1,4 +1,4 @@
-"""An epoch of a stack: what rows each net sees in which batch.
+"""The epochs of a stack: what rows each net sees in which batch.
 
 Conventions: M nets, G groups of nets that have the same rows, n rows of the longest net.
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 from sknets._engine._stack_member import Member
 
 
-class StackEpoch:
-    """The orders of an epoch, drawn. Nets with fewer rows than others are padded at the end.
+class StackEpochs:
+    """Batches of all nets, epoch after epoch. Nets with fewer rows than others are padded.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class StackEpoch:
     Attributes
     ----------
     rows : ndarray of shape (G, n)
-        Numbers of rows of X.
+        Numbers of rows of X, in the order of the epoch.
     sizes : list of int
         Rows of each batch.
     real : list of list of int
@@ -43,34 +43,47 @@ class StackEpoch:
     ) -> None:
         self._members, self._groups, self._like = members, groups, like
         self.batch_size = batch_size
-        lengths = [len(m.rows) for m in members]
-        n_rows = max(lengths)
-        order = np.zeros((len(groups), n_rows), dtype=np.int64)
-        self.rows = np.zeros_like(order)
-        for places, numbers, group in zip(order, self.rows, groups, strict=True):
-            of_group = members[group.start].order
-            places[: len(of_group.rows)] = of_group.next()
-            numbers[:] = of_group.rows[places]
+        self._lengths = [len(m.rows) for m in members]
+        n_rows = max(self._lengths)
+        self._order = np.zeros((len(groups), n_rows), dtype=np.int64)
+        self.rows = np.zeros_like(self._order)
         starts = range(0, n_rows, batch_size)
         self.sizes = [min(batch_size, n_rows - start) for start in starts]
-        self.real = [[min(max(n - start, 0), batch_size) for n in lengths] for start in starts]
+        self.real = [
+            [min(max(n - start, 0), batch_size) for n in self._lengths] for start in starts
+        ]
         self._is_weighted = any(m.weight is not None for m in members)
-        self._is_padded = min(lengths) < n_rows
+        self._is_padded = min(self._lengths) < n_rows
         self._weights: Tensor | None = None
         if self._is_weighted or self._is_padded:
-            self._weights = self._make_weights(order, lengths)
+            real = np.arange(n_rows) < np.array(self._lengths)[:, None]
+            self._weights = torch.from_numpy(real).to(like.device, like.dtype)
+        # Weights of the batches that need any.
+        self._parts = [
+            self._weights[:, start : start + batch_size]
+            if self._weights is not None and (self._is_weighted or min(real) < batch_size)
+            else None
+            for start, real in zip(starts, self.real, strict=True)
+        ]
 
-    def _make_weights(self, order: np.ndarray, lengths: list[int]) -> Tensor:
-        """Return the members' weights (M, n), 0 where a member has no row."""
-        real = np.arange(order.shape[1]) < np.array(lengths)[:, None]
-        weights = torch.from_numpy(real).to(self._like.device, self._like.dtype)
-        places = torch.from_numpy(order).to(weights.device)
+    def begin(self) -> None:
+        """Draw the orders of the next epoch."""
+        for places, numbers, group in zip(self._order, self.rows, self._groups, strict=True):
+            order = self._members[group.start].order
+            places[: len(order.rows)] = order.next()
+            numbers[:] = order.rows[places]
+        if self._is_weighted:
+            self._order_weights()
+
+    def _order_weights(self) -> None:
+        """Put the members' weights (M, n) in the order of the rows; a row that is not has 0."""
+        assert self._weights is not None
+        places = torch.from_numpy(self._order).to(self._like.device)
         for g, group in enumerate(self._groups):
             for i in range(group.start, group.stop):
-                weight, n = self._members[i].weight, lengths[i]
+                weight, n = self._members[i].weight, self._lengths[i]
                 if weight is not None:
-                    weights[i, :n] = weight[places[g, :n]]
-        return weights
+                    self._weights[i, :n] = weight[places[g, :n]]
 
     def blocks(self, n_batches: int) -> Iterator[slice]:
         """Yield the numbers of the batches of one block after the other."""
@@ -83,20 +96,12 @@ class StackEpoch:
 
     def weight(self, i: int) -> Tensor | None:
         """Return the weights (M, B) of batch number i; None where all are 1."""
-        first = i * self.batch_size
-        if self._weights is None or not (self._is_weighted or self._is_cut(i)):
-            return None
-        return self._weights[:, first : first + self.batch_size]
+        return self._parts[i]
 
-    def _is_cut(self, i: int) -> bool:
-        return min(self.real[i]) < self.batch_size
-
-    def counts(self, block: slice | None = None) -> Tensor | None:
-        """Return how many rows (M, n_batches) of a block are real; None if all are, of an epoch."""
-        if not self._is_padded:
-            return None
-        return self._like.new_tensor(self.real[block or slice(None)]).T
+    def counts(self) -> Tensor | None:
+        """Return how many rows (M, n_batches) of each batch are real; None where all are."""
+        return self._like.new_tensor(self.real).T if self._is_padded else None
 
     def key(self, block: slice) -> Hashable:
         """Return what blocks have in common that differ in nothing but numbers in memory."""
-        return tuple(self.sizes[block]), tuple(map(tuple, self.real[block])), self._is_weighted
+        return tuple(self.sizes[block]), tuple(map(tuple, self.real[block]))
