@@ -192,7 +192,7 @@ class Stack:
         self._graphs = None
         if self.step.is_capturable:
             self._graphs = make_block_graphs(self.template.module, flat.device)
-        self._places: dict[Hashable, tuple[list[_Batch], Tensor]] = {}
+        self._sizes: dict[Hashable, Tensor] = {}  # of the batches of a block, by its key
 
     def _keep(self, stays: list[bool]) -> None:
         """Go on with the members that stay."""
@@ -236,7 +236,7 @@ class Stack:
         self.step.begin_epoch(epochs.sizes, self._counts)
         updates = self._updates.calls()
         for block in epochs.blocks(self._batches_of_a_block()):
-            for x, target, weight, n_real in self._batches(block):
+            for x, target, weight, n_real in self._batches(block, *self._gather(block)):
                 self.step.n_real = n_real
                 self.step.gradient(x, target, weight)
                 for update in updates:
@@ -251,86 +251,89 @@ class Stack:
         n_batches = (_CPU_BLOCK_BYTES if on_cpu else _BLOCK_BYTES) // max(1, per_batch)
         return max(1, n_batches if self._graphs is None else min(n_batches, MOST_BATCHES))
 
-    def _batches(self, block: slice) -> Iterator[_Batch]:
-        """Yield the batches of a block, gathered."""
+    def _batches(
+        self, block: slice, x: Tensor, encoded: tuple[Tensor, ...], weights: Tensor | None
+    ) -> Iterator[_Batch]:
+        """Yield the batches of a block, of its rows, targets and weights."""
         epochs = self._epochs
-        x, encoded = self._gather(epochs.rows[:, epochs.columns(block)])
         for i in range(block.start, block.stop):
             first = (i - block.start) * self.batch_size
             here = slice(first, first + epochs.sizes[i])
             parts = tuple(t[..., here] for t in encoded)
-            yield x[:, here], parts, epochs.weight(i), epochs.real[i]
+            weight = None
+            if weights is not None and epochs.needs_weights[i]:
+                weight = weights[:, here]
+            yield x[:, here], parts, weight, epochs.real[i]
 
-    # -- an epoch by graphs ----------------------------------------------------------------------
+    def _gather(self, block: slice) -> tuple[Tensor, tuple[Tensor, ...], Tensor | None]:
+        """Return X (G, n, F), or (M, n, F), targets (M, ..., n) and weights (M, n) of a block.
 
-    def _train_epoch_by_graphs(self, graphs: BlockGraphs) -> Tensor:
-        total = torch.zeros(len(self.active), dtype=torch.float64, device=self.flat.device)
-        n_rows = torch.zeros_like(total)
-        for block in self._epochs.blocks(self._batches_of_a_block()):
-            key = self._epochs.key(block)
-            batches, counts = self._placed(key, block)
-            self._updates.plan(len(batches), MOST_BATCHES)
-            loss = graphs.run(key, partial(self._train_block, batches, counts))
-            n_here = counts.sum(-1).to(torch.float64)
-            total += loss * n_here
-            n_rows += n_here
-        self._has_launched |= graphs.n_launches > 0
-        return total / n_rows
-
-    def _placed(self, key: Hashable, block: slice) -> tuple[list[_Batch], Tensor]:
-        """Return the batches of a block where those of the same key lay before, and their sizes.
-
-        The sizes, of each net and batch, are (M, n_batches).
+        Where there are graphs, they lie where those of the last block lay.
         """
-        batches = list(self._batches(block))
-        if key not in self._places:
-            counts = self.flat.new_tensor(self._epochs.real[block]).T
-            copies = [
-                (x, tuple(t.clone() for t in target), None if w is None else w.clone(), n_real)
-                for x, target, w, n_real in batches
-            ]
-            self._places[key] = copies, counts
-        kept, counts = self._places[key]
-        for (_, target, weight, _), (_, new_target, new_weight, _) in zip(
-            kept, batches, strict=True
-        ):
-            for place, new in zip((*target, weight), (*new_target, new_weight), strict=True):
-                if place is not None and new is not None:
-                    place.copy_(new)
-        return kept, counts
-
-    def _train_block(self, batches: list[_Batch], counts: Tensor) -> Tensor:
-        """Make the steps of a block, at planned rates, and return the nets' mean losses (M,)."""
-        self.step.begin_epoch([x.shape[-2] for x, *_ in batches], counts)
-        for i, (x, target, weight, n_real) in enumerate(batches):
-            self.step.n_real = n_real
-            self.step.gradient(x, target, weight)
-            self._updates.update_at(i)
-        return self.step.end_epoch()
-
-    def _gather(self, rows: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return X (G, n, F), or (M, n, F), and encoded targets (M, ..., n) of rows (G, n)."""
+        rows = self._epochs.rows[:, self._epochs.columns(block)]
         index = torch.from_numpy(np.ascontiguousarray(rows).ravel())
-        x = self.rows.take(index, out=self._room("x", len(index), self.rows.n_features))
+        like = torch.empty(0, dtype=self.rows.dtype, device=self.rows.device)
+        x = self.rows.take(index, out=self._room("x", like, len(index), self.rows.n_features))
         x = x.view(*rows.shape, -1)
         target = self.target[index.to(self.target.device)]
         target = target.view(*rows.shape, *self.target.shape[1:])
         encoded = self.step.encode(target)
         if len(self._groups) < len(self.active):
-            encoded = tuple(t.index_select(0, self._group_of) for t in encoded)
+            encoded = tuple(self._for_each_net(f"target {i}", t) for i, t in enumerate(encoded))
             if not self.step.shares_rows:
-                room = self._room("x of each net", len(self.active), *x.shape[1:])
-                x = torch.index_select(x, 0, self._group_of, out=room)
-        return x, encoded
+                x = self._for_each_net("x of each net", x)
+        elif self._graphs is not None:
+            encoded = tuple(
+                self._room(f"target {i}", t, *t.shape).copy_(t) for i, t in enumerate(encoded)
+            )
+        weights = self._epochs.weights(block)
+        if weights is not None and self._graphs is not None:
+            weights = self._room("weights", weights, *weights.shape).copy_(weights)
+        return x, encoded, weights
 
-    def _room(self, name: str, *shape: int) -> Tensor:
-        """Return memory for rows, the same that the last block of a name had."""
+    def _for_each_net(self, name: str, of_groups: Tensor) -> Tensor:
+        """Return (M, ...) of (G, ...)."""
+        room = self._room(name, of_groups, len(self.active), *of_groups.shape[1:])
+        return torch.index_select(of_groups, 0, self._group_of, out=room)
+
+    def _room(self, name: str, like: Tensor, *shape: int) -> Tensor:
+        """Return memory of a shape, the same that the last block had under this name."""
         n = math.prod(shape)
         room = self._rooms.get(name)
         if room is None or room.numel() < n:
-            room = torch.empty(n, dtype=self.rows.dtype, device=self.rows.device)
-            self._rooms[name] = room
+            room = self._rooms[name] = like.new_empty(n)
         return room[:n].view(shape)
+
+    # -- an epoch by graphs ----------------------------------------------------------------------
+
+    def _train_epoch_by_graphs(self, graphs: BlockGraphs) -> Tensor:
+        total = self.flat.new_zeros(len(self.active), dtype=torch.float64)
+        n_rows = torch.zeros_like(total)
+        for block in self._epochs.blocks(self._batches_of_a_block()):
+            gathered = self._gather(block)
+            key = self._epochs.key(block)
+            if key not in self._sizes:
+                self._sizes[key] = self.flat.new_tensor(self._epochs.real[block]).T
+            sizes = self._sizes[key]
+            self._updates.plan(block.stop - block.start, MOST_BATCHES)
+            loss = graphs.run(key, partial(self._train_block, block, gathered, sizes))
+            n_here = sizes.sum(-1).to(torch.float64)
+            total += loss * n_here
+            n_rows += n_here
+        self._has_launched |= graphs.n_launches > 0
+        return total / n_rows
+
+    def _train_block(self, block: slice, gathered: tuple[Any, ...], sizes: Tensor) -> Tensor:
+        """Make the steps of a block, at planned rates, and return the nets' mean losses (M,).
+
+        `sizes` has the real rows (M, n_batches) of each net and batch.
+        """
+        self.step.begin_epoch(self._epochs.sizes[block], sizes)
+        for i, (rows, target, weight, n_real) in enumerate(self._batches(block, *gathered)):
+            self.step.n_real = n_real
+            self.step.gradient(rows, target, weight)
+            self._updates.update_at(i)
+        return self.step.end_epoch()
 
     # -- the end of an epoch ---------------------------------------------------------------------
 

@@ -36,6 +36,8 @@ class StackEpochs:
         Rows of each batch.
     real : list of list of int
         Of each batch, how many rows of each net are not padding.
+    needs_weights : list of bool
+        Of each batch, whether not all rows of all nets count alike.
     """
 
     def __init__(
@@ -58,13 +60,7 @@ class StackEpochs:
         if self._is_weighted or self._is_padded:
             real = np.arange(n_rows) < np.array(self._lengths)[:, None]
             self._weights = torch.from_numpy(real).to(like.device, like.dtype)
-        # Weights of the batches that need any.
-        self._parts = [
-            self._weights[:, start : start + batch_size]
-            if self._weights is not None and (self._is_weighted or min(real) < batch_size)
-            else None
-            for start, real in zip(starts, self.real, strict=True)
-        ]
+        self.needs_weights = [self._is_weighted or min(real) < max(real) for real in self.real]
 
     def begin(self) -> None:
         """Draw the orders of the next epoch."""
@@ -94,9 +90,11 @@ class StackEpochs:
         """Return where in `rows` those of a block are."""
         return slice(block.start * self.batch_size, block.stop * self.batch_size)
 
-    def weight(self, i: int) -> Tensor | None:
-        """Return the weights (M, B) of batch number i; None where all are 1."""
-        return self._parts[i]
+    def weights(self, block: slice) -> Tensor | None:
+        """Return the weights (M, n) of the rows of a block; None where all are 1."""
+        if self._weights is None or not any(self.needs_weights[block]):
+            return None
+        return self._weights[:, self.columns(block)]
 
     def counts(self) -> Tensor | None:
         """Return how many rows (M, n_batches) of each batch are real; None where all are."""

@@ -197,6 +197,11 @@ def test_a_stack_is_the_same(data, graphs, grid):
     assert_same_search(mlp(), grid, data, graphs)  # 110 rows: the folds differ in length
 
 
+def test_blocks_of_one_kind_have_their_own_weights(data, graphs):
+    # 73 rows are three blocks of three batches each, and a last one.
+    assert_same_search(mlp(batch_size=8), {"class_weight": [None, "balanced"]}, data, graphs)
+
+
 def test_a_stack_of_convolutions(data, graphs):
     X, y = data[0].repeat(6, axis=1).reshape(-1, 1, 6, 6), data[1]
     clf = CNNClassifier((2,), kernel_size=3, hidden_layer_sizes=(5,), batch_size=16, max_iter=4)
