@@ -28,6 +28,7 @@ from sknets._base._training import (
 from sknets._core import (
     Threads,
     attribute_keys,
+    free_bytes,
     is_out_of_memory,
     make_generator,
     make_random_state,
@@ -127,7 +128,8 @@ class NetworkStacker(Stacker):
         """Return what each estimator's ``predict`` gives for X, which reaches a device once."""
         device = next(estimators[0].module_.parameters()).device
         is_plain = type(X) is np.ndarray and X.dtype in (np.float32, np.float64)
-        if device.type == "cuda" and is_plain and not get_config()["array_api_dispatch"]:
+        goes = device.type == "cuda" and is_plain and not get_config()["array_api_dispatch"]
+        if goes and X.nbytes <= free_bytes(device) // 2:
             X = as_tensor_view(X).to(device)
         return super().predict_all(estimators, X)
 
@@ -356,13 +358,10 @@ def _finish(fit: StackedFit, member: Member, module: nn.Module, engine: str) -> 
     fit.seconds, fit.error = member.seconds, member.error
     if member.error is not None:
         return
-    flat = FlatParameters(module)
+    FlatParameters(module).release(member.vector)
     with torch.no_grad():
-        flat.vector.copy_(member.vector)
         for tensor, value in zip(state_of(module).values(), member.state, strict=True):
             tensor.copy_(value)
-    flat.release()
-    module.to(fit.data.device)
     estimator, progress = fit.estimator, member.progress
     estimator._remember(fit.data)
     trained = Trained(member.n_epochs, progress.loss_curve[-1], engine, None)

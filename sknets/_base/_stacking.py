@@ -251,10 +251,9 @@ def run_stack(
                 stack = []
             else:
                 fits[start].error = error
-        # Not before the error, which holds on to the tensors, is gone; and what a stack has taken
-        # is not there for the next one either.
-        release_memory(fits[0].data.device)
+        # Not before the error, which holds on to the tensors, is gone.
         if not stack:
+            release_memory(fits[0].data.device)
             continue
         for fit in stack:
             fit.is_done = True

@@ -122,7 +122,9 @@ def train_by_epochs(
         estimator, module, flat, data, alpha=estimator.alpha, generator=generator
     )
     graphs = None
-    if not (estimator.compile or callable(estimator.loss)):  # else there is Python not our own
+    has_callbacks = estimator.callbacks is not None and len(estimator.callbacks) > 0
+    # A loss of the user's, or a callback, may do anything; compiled code has its own ways.
+    if not (estimator.compile or callable(estimator.loss) or has_callbacks):
         graphs = make_block_graphs(estimator._engine_module(module), data.device, generator)
     batches = Batches(
         *labelled,

@@ -1,7 +1,7 @@
 """Devices, seeds, threads, optional imports, and the only door to scikit-learn's private names."""
 
 from sknets._core._devices import Precision, is_present, resolve_device, resolve_precision
-from sknets._core._dtypes import in_numpy, numpy_dtype
+from sknets._core._dtypes import in_numpy, numpy_dtype, wide_dtype
 from sknets._core._memory import free_bytes, is_out_of_memory, release_memory
 from sknets._core._optional import import_optional
 from sknets._core._seeds import (
@@ -37,4 +37,5 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "value_key",
+    "wide_dtype",
 ]

@@ -47,6 +47,8 @@ class Batches:
     ----------
     sizes : list of int
         Rows of each batch.
+    n_blocks : int
+        Blocks of an epoch.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Batches:
             n_blocks = -(-len(self.sizes) // min(n_batches, most))
             n_batches = -(-len(self.sizes) // n_blocks)
         self._block = n_batches * batch_size
+        self.n_blocks = -(-len(self.sizes) // n_batches)
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from sknets._core import SeededRandom
+from sknets._core import SeededRandom, wide_dtype
 from sknets._engine._flat import FlatParameters
 from sknets._nn import Loss, weighted_mean
 
@@ -60,8 +60,7 @@ class AutogradStep:
         """Forget the losses of the last epoch."""
         self._n_rows = sum(batch_sizes)
         vector = self.flat.vector
-        wide = torch.float32 if vector.device.type == "mps" else torch.float64
-        self._sum = torch.zeros((), dtype=wide, device=vector.device)
+        self._sum = torch.zeros((), dtype=wide_dtype(vector.device), device=vector.device)
 
     def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
         """Leave the gradient of the batch's objective in the flat vector's grad."""

@@ -9,16 +9,21 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from sknets._core import is_out_of_memory
+from sknets._engine._module_hooks import has_forward_hooks, has_gradient_hooks
 from sknets._nn import CNN, MLP
 
 MOST_BATCHES = 64
 """Batches whose steps one graph holds at most: to capture a step takes longer than to run it."""
+
+# Blocks still to be run from which a capture pays: it takes twice as long as the block.
+_FEWEST_LAUNCHES = 4
 
 Call = Callable[[], Tensor]
 
@@ -49,27 +54,36 @@ class CudaGraph:
     def __init__(self, device: torch.device, generator: torch.Generator | None) -> None:
         self._device = device
         self._generator = generator
-        self._graph = torch.cuda.CUDAGraph()
-        if generator is not None:
-            self._graph.register_generator_state(generator)
+        with torch.cuda.device(device):
+            self._graph = torch.cuda.CUDAGraph()
+            if generator is not None:
+                self._graph.register_generator_state(generator)
 
     def capture(self, call: Call) -> Tensor:
         """Call it, without running its kernels, and return what it gives."""
-        stream = torch.cuda.Stream(self._device)
-        before = None if self._generator is None else self._generator.clone_state()
+        device, generator = self._device, self._generator
+        stream, pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+        before = None if generator is None else generator.clone_state()
+        current = torch.cuda.current_stream(device)
         try:
             with (
                 _capturing,  # to begin a capture waits for the device, which no other allows
-                torch.cuda.device(self._device),
+                torch.cuda.device(device),
                 # Other threads may use the device, or others, meanwhile.
-                torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
+                torch.cuda.graph(
+                    self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+                ),
             ):
                 return call()
-        except RuntimeError as error:
-            if self._generator is not None and before is not None:
-                self._generator.graphsafe_set_state(before)  # its own waits for the capture to end
+        except BaseException as error:
+            # torch leaves behind what the end of the capture would have put back.
+            torch.cuda.set_stream(current)
+            with suppress(RuntimeError):  # where it has ended
+                torch._C._cuda_endAllocateToPool(device.index, pool)
+            if generator is not None and before is not None:
+                generator.graphsafe_set_state(before)
             # To end a capture that has failed raises an error of its own.
-            if error.__context__ is not None and is_out_of_memory(error.__context__):
+            if isinstance(error, RuntimeError) and error.__context__ is not None:
                 raise error.__context__ from None
             raise
 
@@ -102,15 +116,18 @@ class BlockGraphs:
         self._is_usable = True
         self.n_launches = 0
 
-    def run(self, key: Hashable, call: Call) -> Tensor:
+    def run(self, key: Hashable, call: Call, n_left: int) -> Tensor:
         """Return what `call` gives for a block, a tensor that the next run may write to.
 
-        Blocks of one key differ in nothing but the contents of memory.
+        Blocks of one key differ in nothing but the contents of memory. `n_left` says how many
+        blocks are still to be run at most, with this one.
         """
         if key not in self._captured or not self._is_usable:
             self._captured[key] = None
             return call()  # which makes the memory that is used again
-        captured = self._captured[key] or self._capture(key, call)
+        captured = self._captured[key]
+        if captured is None and n_left >= _FEWEST_LAUNCHES:
+            captured = self._captured[key] = self._capture(call)
         if captured is None:
             return call()
         graph, result = captured
@@ -118,12 +135,12 @@ class BlockGraphs:
         self.n_launches += 1
         return result
 
-    def _capture(self, key: Hashable, call: Call) -> tuple[Graph, Tensor] | None:
+    def _capture(self, call: Call) -> tuple[Graph, Tensor] | None:
         """Return a block's graph and its result; None, with a warning, where there is none."""
         graph = self._make_graph()
         try:
-            captured = graph, graph.capture(call)
-        except RuntimeError as error:
+            return graph, graph.capture(call)
+        except Exception as error:  # what runs kernel by kernel is no reason to end a fit
             if is_out_of_memory(error):
                 raise
             warnings.warn(
@@ -133,9 +150,8 @@ class BlockGraphs:
                 stacklevel=2,
             )
             self._is_usable = False
+            self._captured.clear()
             return None
-        self._captured[key] = captured
-        return captured
 
 
 def make_block_graphs(
@@ -143,11 +159,15 @@ def make_block_graphs(
 ) -> BlockGraphs | None:
     """Return graphs for the training of a net, or None where it cannot be captured.
 
-    Captured is what launches the same kernels in every step, on a CUDA device: our own modules
-    without hooks. What else a module's Python does would be left out.
+    Captured is what launches the same kernels in every step, on a CUDA device: our own modules,
+    made of torch's layers and ours, without hooks. What else a module's Python does would be left
+    out.
     """
     if device.type != "cuda" or type(module) not in (MLP, CNN):
         return None
-    if any(layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules()):
+    known = ("torch.nn.modules.", "sknets._nn.")
+    if not all(type(layer).__module__.startswith(known) for layer in module.modules()):
+        return None
+    if has_forward_hooks(module) or has_gradient_hooks(module):
         return None
     return BlockGraphs(lambda: CudaGraph(device, generator))

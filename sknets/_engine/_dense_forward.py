@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sknets._core import in_numpy, limit_threads
 from sknets._data import Rows
+from sknets._engine._module_hooks import has_forward_hooks
 from sknets._engine._products import rows_times
 from sknets._nn import MLP, Activation, get_activation
 
@@ -28,9 +29,8 @@ def dense_forward(module: nn.Module, dtype: torch.dtype) -> DenseForward | None:
     """Return a plain dense net's forward pass in NumPy; None for another module or dtype."""
     if type(module) is not MLP:
         return None
-    for layer in module.modules():
-        if layer._forward_hooks or layer._forward_pre_hooks:
-            return None  # somebody wants to be called
+    if has_forward_hooks(module):
+        return None  # somebody wants to be called
     plain = module.plain_layers
     if plain is None or not all(_fits(layer, dtype) for layer, _ in plain):
         return None

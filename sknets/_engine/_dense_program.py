@@ -107,7 +107,8 @@ class DenseProgram:
         for i in range(len(layers) - 1, 0, -1):
             self._add_backward(i)
         self.backward.append(self._bias_gradient(0))
-        del self._draw_mask_  # a method of the step, whose memory would live on in a circle
+        # A method of the step, which holds this program: without masks, no circle keeps both alive.
+        del self._draw_mask_
 
     def _empty(self, *size: int) -> Tensor:
         like = self._layers[0].weight

@@ -17,7 +17,7 @@ from torch import nn
 
 from sknets._core import Threads, limit_threads
 from sknets._data import Batch, Batches
-from sknets._engine._cuda_graphs import MOST_BATCHES, BlockGraphs
+from sknets._engine._cuda_graphs import BlockGraphs
 from sknets._engine._flat import FlatParameters
 from sknets._engine._progress import Progress, check_finite, check_finite_weights, say
 from sknets._engine._step import Step
@@ -70,7 +70,7 @@ class Training:
     callbacks : sequence, default=()
         skorch's callbacks.
     graphs : BlockGraphs or None, default=None
-        Run the steps, unless there are callbacks; the batches keep their places then.
+        Run the steps, of batches that keep their places, where there are no callbacks.
     task : str
         "multiclass", "binary" or "multilabel".
     """
@@ -182,7 +182,7 @@ class EpochLoop:
     @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def _train_epoch(self) -> float:
         training = self.training
-        if training.graphs is not None and self._net is None:
+        if training.graphs is not None:
             return self._train_epoch_by_graphs(training.graphs)
         step, optimiser = training.step, training.optimiser
         step.begin_epoch(training.batches.sizes)
@@ -203,13 +203,16 @@ class EpochLoop:
     def _train_epoch_by_graphs(self, graphs: BlockGraphs) -> float:
         training = self.training
         vector = training.flat.vector.detach()
-        if self._rates is None:
-            self._rates = vector.new_empty(MOST_BATCHES)
         total = vector.new_zeros((), dtype=torch.float64)
+        n_epochs = 1 if training.single_epoch else training.max_epochs - self.n_epochs
+        n_left = n_epochs * training.batches.n_blocks
         for block in training.batches.blocks(training.step.encode):
+            if self._rates is None:  # the first block is the longest
+                self._rates = vector.new_empty(len(block))
             n_rows = sum(len(x) for x, *_ in block)
             self._rates[: len(block)] = vector.new_tensor(training.optimiser.next_rates(len(block)))
-            loss = graphs.run(n_rows, partial(self._train_block, block, self._rates))
+            loss = graphs.run(n_rows, partial(self._train_block, block, self._rates), n_left)
+            n_left -= 1
             total += loss.to(torch.float64) * n_rows
         return float(total) / training.batches.rows.n
 

@@ -86,10 +86,14 @@ class FlatParameters:
         for buffer, value in zip(self.module.buffers(), snapshot[1:], strict=True):
             buffer.copy_(value)
 
-    def release(self) -> None:
-        """Give every parameter memory of its own again and drop the gradients."""
+    def release(self, values: Tensor | None = None) -> None:
+        """Give every parameter memory of its own again and drop the gradients.
+
+        With `values` (n_parameters,), of any device, they are its numbers.
+        """
         for p in self.parameters:
-            p.data = p.detach().clone(memory_format=torch.contiguous_format)
+            part = p.detach() if values is None else self.part(values, p)
+            p.data = part.clone(memory_format=torch.contiguous_format)
             p.grad = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sknets._core import wide_dtype
 from sknets._engine._logistic_loss import encode_target, logistic_loss_residual
 
 
@@ -83,7 +84,7 @@ class LinearStep:
 
     def end_epoch(self) -> Tensor:
         """Return the mean of the objective over the epoch, a batch counting by its rows."""
-        return self._total / self._n_rows
+        return self._total.to(wide_dtype(self._total.device)) / self._n_rows
 
     def _logits(self, x: Tensor) -> Tensor:
         """Return the logits (K, b) of rows (b, F)."""

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sknets._core import wide_dtype
 from sknets._engine._centring import Centring
 from sknets._engine._logistic_few_rows import FewRows, are_few
 from sknets._engine._logistic_loss import encode_target, logistic_loss_residual
@@ -71,7 +72,7 @@ class LogisticObjective:
         self.l1 = float(l1)
         self.n_outputs = 1 if n_classes == 2 else n_classes
         self.shape = (self.n_outputs, blocks.n_features + int(fit_intercept))
-        self._sum_dtype = torch.float32 if blocks.device.type == "mps" else torch.float64
+        self._sum_dtype = wide_dtype(blocks.device)
         self._target = encode_target(target, blocks.dtype) if self.n_outputs == 1 else target
         penalised = np.ones(self.shape, dtype=bool)
         if fit_intercept:

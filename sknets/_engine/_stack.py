@@ -34,6 +34,9 @@ from sknets._engine._stack_updates import StackUpdates, kernel_key
 _BLOCK_BYTES = 2**26
 _CPU_BLOCK_BYTES = 2**21
 
+# The share of a stack's nets that have to be gone before graphs of the others are worth making.
+_GONE_OF_A_GRAPH = 0.25
+
 
 class StackedStep(Protocol):
     """Computes the gradients of one mini-batch of every net still in the stack.
@@ -102,7 +105,7 @@ class Stack:
         Encoded labels of all rows of X.
     template : FlatParameters
         Of a module of the members' shape; its weights are overwritten.
-    make_step : callable (members, flat, grad, state) -> StackedStep
+    make_step : callable (members, flat, grad, state, groups) -> StackedStep
         Makes the step of the members that are left.
     solver : {"adam", "sgd"}
         Of all members.
@@ -169,6 +172,7 @@ class Stack:
         moments: tuple[Tensor, ...] | None,
     ) -> None:
         self.active = active
+        self._runs = [True] * len(active)  # which of them go on
         if not active:
             return
         self.flat, self.grad = flat, torch.zeros_like(flat)
@@ -196,7 +200,11 @@ class Stack:
 
     def _keep(self, stays: list[bool]) -> None:
         """Go on with the members that stay."""
-        if all(stays):
+        n_gone = len(stays) - sum(stays)
+        # A smaller stack needs graphs of its own: so long as few are gone, they run along.
+        fewest_gone = 1 if self._graphs is None else _GONE_OF_A_GRAPH * len(stays)
+        if n_gone < fewest_gone and any(stays):
+            self._runs = stays
             return
         self._n_done = self._updates.n_done
         index = torch.tensor(stays, device=self.flat.device).nonzero()[:, 0]
@@ -222,8 +230,10 @@ class Stack:
         started = perf_counter()
         losses = self._train_epoch()
         stays = [
-            self._end_epoch(i, member, loss, started)
-            for i, (member, loss) in enumerate(zip(self.active, losses, strict=True))
+            runs and self._end_epoch(i, member, loss, started)
+            for i, (member, loss, runs) in enumerate(
+                zip(self.active, losses, self._runs, strict=True)
+            )
         ]
         self._keep(stays)
 
@@ -309,14 +319,18 @@ class Stack:
     def _train_epoch_by_graphs(self, graphs: BlockGraphs) -> Tensor:
         total = self.flat.new_zeros(len(self.active), dtype=torch.float64)
         n_rows = torch.zeros_like(total)
-        for block in self._epochs.blocks(self._batches_of_a_block()):
+        blocks = list(self._epochs.blocks(self._batches_of_a_block()))
+        running = [m for m, runs in zip(self.active, self._runs, strict=True) if runs]
+        n_epochs = max(m.settings["max_epochs"] - m.n_epochs for m in running)
+        for i, block in enumerate(blocks):
             gathered = self._gather(block)
             key = self._epochs.key(block)
             if key not in self._sizes:
                 self._sizes[key] = self.flat.new_tensor(self._epochs.real[block]).T
             sizes = self._sizes[key]
             self._updates.plan(block.stop - block.start, MOST_BATCHES)
-            loss = graphs.run(key, partial(self._train_block, block, gathered, sizes))
+            n_left = n_epochs * len(blocks) - i
+            loss = graphs.run(key, partial(self._train_block, block, gathered, sizes), n_left)
             n_here = sizes.sum(-1).to(torch.float64)
             total += loss * n_here
             n_rows += n_here
@@ -350,7 +364,7 @@ class Stack:
         except ValueError as error:
             member.error = error
             return False
-        seconds = (perf_counter() - started) / len(self.active)
+        seconds = (perf_counter() - started) / sum(self._runs)
         member.seconds += seconds
         member.progress.record(
             train_loss=loss,

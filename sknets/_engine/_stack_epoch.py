@@ -60,6 +60,9 @@ class StackEpochs:
         if self._is_weighted or self._is_padded:
             real = np.arange(n_rows) < np.array(self._lengths)[:, None]
             self._weights = torch.from_numpy(real).to(like.device, like.dtype)
+        # Batches with as many real rows of each net have the same number.
+        kinds: dict[tuple[int, ...], int] = {}
+        self._kinds = [kinds.setdefault(tuple(real), len(kinds)) for real in self.real]
         self.needs_weights = [self._is_weighted or min(real) < max(real) for real in self.real]
 
     def begin(self) -> None:
@@ -102,4 +105,4 @@ class StackEpochs:
 
     def key(self, block: slice) -> Hashable:
         """Return what blocks have in common that differ in nothing but numbers in memory."""
-        return tuple(self.sizes[block]), tuple(map(tuple, self.real[block]))
+        return tuple(self._kinds[block])

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from sknets._core import SeededRandom, SeededRandomOfEach, attribute_keys, is_out_of_memory
+from sknets._core import (
+    SeededRandom,
+    SeededRandomOfEach,
+    attribute_keys,
+    is_out_of_memory,
+    wide_dtype,
+)
 from sknets._engine._flat import FlatParameters
+from sknets._engine._module_hooks import has_gradient_hooks
 from sknets._engine._stack import state_of
 from sknets._engine._stack_member import Member, label_smoothing_of
 from sknets._nn import Loss, weighted_mean
@@ -43,12 +50,9 @@ def check_modules(modules: Sequence[nn.Module]) -> None:
     """
     first = _fixed_attributes(modules[0])
     for module in modules:
-        layers, parameters = list(module.modules()), list(module.parameters())
-        if any(m._backward_hooks or m._backward_pre_hooks for m in layers) or any(
-            p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters
-        ):
+        if has_gradient_hooks(module):
             raise ModuleNotMapped("hooks of gradients do not run there")
-        embeddings = [m for m in layers if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        embeddings = [m for m in module.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
         if any(m.padding_idx is not None or m.max_norm is not None for m in embeddings):
             raise ModuleNotMapped("padding_idx and max_norm of embeddings have no effect there")
         if _fixed_attributes(module) != first:
@@ -130,7 +134,7 @@ class StackedModuleStep:
         self._smoothing = label_smoothing_of(members, flat)
         self._strength = flat.new_zeros(len(members))
         self._alpha = flat.new_tensor([m.settings["alpha"] for m in members])
-        self._wide = torch.float32 if flat.device.type == "mps" else torch.float64
+        self._wide = wide_dtype(flat.device)
 
     @property
     def is_capturable(self) -> bool:

@@ -206,7 +206,8 @@ class CNNClassifier(BaseNetwork):
     out_activation_ : {"softmax", "logistic"}
         What turns logits into probabilities.
     engine_ : str
-        Which way of computing gradients ran: "closed form" or "autograd".
+        Which way of computing gradients ran: "closed form" or "autograd"; ", compiled", ", stacked"
+        or ", CUDA graphs" behind it says how, and "lbfgs, " before it which solver asked.
     n_features_in_ : int
         Number of values of a sample.
     feature_names_in_ : ndarray of shape (n_features,)

@@ -145,7 +145,8 @@ class MLPClassifier(BaseNetwork):
     out_activation_ : {"softmax", "logistic"}
         What turns logits into probabilities.
     engine_ : str
-        Which way of computing gradients ran: "closed form" or "autograd".
+        Which way of computing gradients ran: "closed form" or "autograd"; ", compiled", ", stacked"
+        or ", CUDA graphs" behind it says how, and "lbfgs, " before it which solver asked.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)

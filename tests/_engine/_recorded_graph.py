@@ -4,6 +4,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+_REFUSED = {
+    torch.ops.aten._local_scalar_dense.default: "a number was asked of the device",
+    torch.ops.aten.nonzero.default: "a shape depends on values",
+    torch.ops.aten.masked_select.default: "a shape depends on values",
+    torch.ops.aten.lift_fresh.default: "Python's numbers were copied to the device",
+}
+
 
 class RecordedGraph(TorchDispatchMode):
     """Stands in for `sknets._engine.CudaGraph`.
@@ -18,8 +25,8 @@ class RecordedGraph(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is torch.ops.aten._local_scalar_dense.default:
-            raise RuntimeError("a number was asked of the device, which a capture does not allow")
+        if func in _REFUSED:
+            raise RuntimeError(f"{_REFUSED[func]}, which a capture does not allow")
         result = func(*args, **kwargs)
         self._kernels.append((func, args, kwargs, result))
         return result

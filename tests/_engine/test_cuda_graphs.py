@@ -5,14 +5,20 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from sknets._engine import BlockGraphs
+from sknets._engine import BlockGraphs, make_block_graphs
 from sknets._engine._products import TorchProducts
+from sknets._nn import MLP
 from sknets.model_selection import VectorizedGridSearchCV
 from sknets.neural_network import CNNClassifier, MLPClassifier
 from tests._engine._recorded_graph import RecordedGraph
 
-# A few epochs are not to converge, and one batch of all is meant.
-pytestmark = pytest.mark.filterwarnings("ignore:.*not converged", "ignore:batch_size must be")
+# A few epochs are not to converge, one batch of all is meant, and a net may fail.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*not converged",
+    "ignore:batch_size must be",
+    "ignore::sklearn.exceptions.FitFailedWarning",
+    "ignore:One or more of the test scores are non-finite",
+)
 
 SETTINGS = {
     "adam": {},
@@ -122,13 +128,15 @@ def test_convolutions(data, graphs, settings):
 
 
 def test_going_on(data, graphs):
-    plain = mlp(max_iter=3, warm_start=True).fit(*data).fit(*data)
-    graphs()
-    assert_same(mlp(max_iter=3, warm_start=True).fit(*data).fit(*data), plain)
-    assert_same(
-        mlp().partial_fit(*data, classes=range(4)).partial_fit(*data),
-        mlp().partial_fit(*data, classes=range(4)).partial_fit(*data),
-    )
+    def fits():
+        warm = mlp(max_iter=3, warm_start=True).fit(*data).fit(*data)
+        return warm, mlp(batch_size=4).partial_fit(*data, classes=range(4)).partial_fit(*data)
+
+    plain = fits()
+    made = graphs()
+    for graphed, wanted in zip(fits(), plain, strict=True):
+        assert_same(graphed, wanted)
+    assert all(each.n_launches > 0 for each in made)
 
 
 def test_what_runs_once_is_not_captured(data, graphs):
@@ -136,6 +144,39 @@ def test_what_runs_once_is_not_captured(data, graphs):
     clf = mlp(max_iter=1, batch_size=50).fit(*data)
     assert made[0].n_launches == 0
     assert clf.engine_ == "closed form"
+
+
+def test_what_runs_a_few_times_is_not_captured(data, graphs):
+    made = graphs()
+    mlp(max_iter=3, batch_size=50).fit(*data)  # one block an epoch
+    assert made[0].n_launches == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.register_full_backward_hook(lambda *args: None),
+        lambda net: net.layers[0].register_forward_hook(lambda *args: None),
+        lambda net: next(net.parameters()).register_hook(lambda grad: grad),
+        lambda net: torch.nn.utils.parametrizations.weight_norm(net.layers[0]),
+        lambda net: net.layers.append(OwnLayer()),
+    ],
+)
+def test_what_python_may_do_anything_is_not_captured(change):
+    cuda = torch.device("cuda", 0)
+    net = MLP(4, (5,), 3, normalization="batch", dropout=0.1)
+    assert make_block_graphs(net, cuda) is not None
+    assert make_block_graphs(net, torch.device("cpu")) is None
+    assert make_block_graphs(net.layers, cuda) is None
+    change(net)
+    assert make_block_graphs(net, cuda) is None
+
+
+class OwnLayer(torch.nn.Module):
+    """A layer that the library knows nothing of."""
+
+    def forward(self, x):
+        return x
 
 
 def test_without_graphs_where_there_are_none(data, graphs, monkeypatch):
@@ -167,6 +208,8 @@ SEARCHES = {
     "moments": {"beta_1": [0.8, 0.9], "learning_rate_init": [0.01, 0.03]},
     "sgd": {"solver": ["sgd"], "momentum": [0.5, 0.9], "learning_rate": ["adaptive"]},
     "stops": {"early_stopping": [True], "n_iter_no_change": [1, 2], "tol": [0.1]},
+    "one by one": {"max_iter": [2, 3, 4, 5, 6, 7, 8]},
+    "too fast": {"learning_rate_init": [0.001, 0.002, 0.003, 0.004, 0.005, 1e200]},
     "epochs": {"max_iter": [2, 4, 6]},
     "classes": {"class_weight": [None, "balanced"]},
     "smoothing": {"label_smoothing": [0.0, 0.1]},

@@ -34,30 +34,42 @@ def gradients():
         yield [rng.normal(size=shape) * 10.0 ** (i % 7 - 3) for shape in ((4, 3), (3,))]
 
 
-def assert_same_course(optimiser, params, reference, arrays, rtol=1e-12):
+def by_rate(optimiser):
+    (rate,) = optimiser.next_rates(1)
+    optimiser.update_at(torch.tensor(rate, dtype=torch.float64))
+
+
+BOTH_WAYS = pytest.mark.parametrize("update", [lambda optimiser: optimiser.update(), by_rate])
+
+
+def assert_same_course(optimiser, params, reference, arrays, rtol=1e-12, update=None):
     for grads in gradients():
         reference.update_params(arrays, grads)
         for p, g in zip(params, grads, strict=True):
             p.grad = torch.from_numpy(g)
-        optimiser.update()
+        (update or type(optimiser).update)(optimiser)
         for p, a in zip(params, arrays, strict=True):
             np.testing.assert_allclose(p.detach().numpy(), a, rtol=rtol, atol=1e-14)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_sgd_equals_scikit_learns(momentum, nesterov):
+@BOTH_WAYS
+def test_sgd_equals_scikit_learns(momentum, nesterov, update):
     arrays, params = make_parameters()
     reference = SGDOptimizer(arrays, 0.05, "constant", momentum, nesterov)
-    assert_same_course(SGD(params, 0.05, momentum, nesterov), params, reference, arrays)
+    optimiser = SGD(params, 0.05, momentum, nesterov)
+    assert_same_course(optimiser, params, reference, arrays, update=update)
 
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.999), (0.9, 0.0), (0.5, 0.5)])
 @pytest.mark.parametrize("eps", [1e-8, 1e-3, 1.0])
-def test_adam_equals_scikit_learns(betas, eps):
+@BOTH_WAYS
+def test_adam_equals_scikit_learns(betas, eps, update):
     arrays, params = make_parameters()
     reference = AdamOptimizer(arrays, 0.01, *betas, eps)
-    assert_same_course(Adam(params, 0.01, betas, eps), params, reference, arrays)
+    optimiser = Adam(params, 0.01, betas, eps)
+    assert_same_course(optimiser, params, reference, arrays, update=update)
 
 
 def test_a_rate_that_changes_on_the_way():
@@ -151,3 +163,12 @@ def test_records_say_which_rates_are_scheduled():
         "adam": False,
         "sgd": True,
     }
+
+
+def test_rates_of_the_next_updates_count_them():
+    _, (param, _) = make_parameters()
+    optimiser = Adam([param], 0.1, (0.9, 0.99))
+    one_by_one = [rate for _ in range(5) for rate in optimiser.next_rates(1)]
+    assert Adam([param], 0.1, (0.9, 0.99)).next_rates(5) == one_by_one
+    corrected = [0.1 * (1 - 0.99**t) ** 0.5 / (1 - 0.9**t) for t in range(1, 6)]
+    np.testing.assert_allclose(one_by_one, corrected, rtol=1e-14)

@@ -31,6 +31,8 @@ NETWORKS = {
     "sgd": MLPClassifier((10,), solver="sgd", learning_rate="invscaling", nesterovs_momentum=False),
     "weights": MLPClassifier((10,), class_weight="balanced", early_stopping=True),
     "order": MLPClassifier((10,), shuffle=False),
+    "smoothing": MLPClassifier((10,), label_smoothing=0.1),
+    "focal": MLPClassifier((10,), loss="focal_loss", class_weight="balanced"),
     "cnn": CNNClassifier((4, 6), hidden_layer_sizes=(8,)),
     "cnn with all": CNNClassifier(
         (4,), hidden_layer_sizes=(8,), normalization="batch", dropout=0.2, conv_dropout=0.1
@@ -53,7 +55,7 @@ def data():
 
 def network(name, data, **settings):
     """Return a network for a few epochs of several batches, and the data in its shape."""
-    clf = fresh(NETWORKS[name], batch_size=32, max_iter=5, random_state=0, precision="float64")
+    clf = fresh(NETWORKS[name], batch_size=32, max_iter=8, random_state=0, precision="float64")
     X, y = data
     return clf.set_params(**settings), (X.reshape(-1, 1, 8, 8) if "cnn" in name else X), y
 
@@ -86,8 +88,7 @@ def test_graphs_give_the_numbers_of_single_kernels(name, precision, data, monkey
     clf, X, y = network(name, data, device="cuda", precision=precision)
     graphed = fresh(clf).fit(X, y)
     assert graphed.engine_.endswith(", CUDA graphs")
-    for where in ("_base._training", "_engine._stack"):
-        monkeypatch.setattr(f"sknets.{where}.make_block_graphs", lambda *args: None)
+    monkeypatch.setattr("sknets._base._training.make_block_graphs", lambda *args: None)
     plain = fresh(clf).fit(X, y)
     assert "graphs" not in plain.engine_
     # cuDNN's sums of a convolution have no fixed order, and a bias before batch normalisation moves
@@ -107,8 +108,10 @@ def test_what_cannot_be_captured_runs_without(data, monkeypatch):
         return capture(self, lambda: call() + float(torch.ones((), device="cuda")))
 
     monkeypatch.setattr(CudaGraph, "capture", fail)
+    stream = torch.cuda.current_stream()
     with pytest.warns(RuntimeWarning, match="CUDA graph"):
         plain = fresh(clf).fit(X, y)
+    assert torch.cuda.current_stream() == stream
     assert_same(plain, expected, 1e-12)
 
 
@@ -170,3 +173,4 @@ def test_stacks_that_do_not_fit_in_memory(data):
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert len({place for places in search.vectorization_ for place in places}) > 1
