@@ -35,6 +35,7 @@ from sknets._core import (
 )
 from sknets._data import SubsetRows, as_tensor_view
 from sknets._engine import (
+    MOST_BATCHES,
     FlatParameters,
     MakeStep,
     Member,
@@ -116,7 +117,10 @@ class NetworkStacker(Stacker):
         per_row = 2 * data.rows.n_features + 3 * inside
         # Weights, gradients, moments, a change, a copy; of a batch rows, activations, gradients.
         size = min(wanted_batch_size(estimator), len(fit.rows))
-        return (6 * n_weights + size * per_row) * data.rows.dtype.itemsize
+        numbers = 6 * n_weights + size * per_row
+        if data.device.type == "cuda":  # targets of a block that graphs are made of, twice
+            numbers += 2 * min(MOST_BATCHES * size, len(fit.rows)) * (data.codec.n_outputs + 2)
+        return numbers * data.rows.dtype.itemsize
 
     def useful_size(self, fit: StackedFit, n_bytes: int, n_threads: int) -> int | None:
         """Return how many fits make the fastest stack; None where more are always better."""
