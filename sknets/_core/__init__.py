@@ -2,7 +2,7 @@
 
 from sknets._core._devices import Precision, is_present, resolve_device, resolve_precision
 from sknets._core._dtypes import in_numpy, numpy_dtype, wide_dtype
-from sknets._core._memory import free_bytes, is_out_of_memory, release_memory
+from sknets._core._memory import capture_lock, free_bytes, is_out_of_memory, release_memory
 from sknets._core._optional import import_optional
 from sknets._core._seeds import (
     SeededRandom,
@@ -22,6 +22,7 @@ __all__ = [
     "SeededRandomOfEach",
     "Threads",
     "attribute_keys",
+    "capture_lock",
     "fill_dropout_mask_",
     "free_bytes",
     "import_optional",

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 
 import torch
+
+capture_lock = threading.Lock()
+"""Held while a CUDA graph is captured: meanwhile no memory is given back to a device."""
 
 
 def free_bytes(device: torch.device) -> int:
@@ -32,4 +36,5 @@ def release_memory(device: torch.device) -> None:
     """Give memory that torch keeps for later, or that nobody can reach, back to an accelerator."""
     if device.type == "cuda":
         gc.collect()
-        torch.cuda.empty_cache()
+        with capture_lock:
+            torch.cuda.empty_cache()

@@ -6,16 +6,15 @@ to launch. A graph holds the kernels of many steps and is launched at once.
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sknets._core import is_out_of_memory
+from sknets._core import capture_lock, is_out_of_memory
 from sknets._engine._module_hooks import has_forward_hooks, has_gradient_hooks
 from sknets._nn import CNN, MLP
 
@@ -26,8 +25,6 @@ MOST_BATCHES = 64
 _FEWEST_LAUNCHES = 4
 
 Call = Callable[[], Tensor]
-
-_capturing = threading.Lock()
 
 
 class Graph(Protocol):
@@ -62,35 +59,53 @@ class CudaGraph:
     def capture(self, call: Call) -> Tensor:
         """Call it, without running its kernels, and return what it gives."""
         device, generator = self._device, self._generator
-        stream, pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
         before = None if generator is None else generator.clone_state()
-        current = torch.cuda.current_stream(device)
-        try:
-            with (
-                _capturing,  # to begin a capture waits for the device, which no other allows
-                torch.cuda.device(device),
+        current, pool = torch.cuda.current_stream(device), torch.cuda.graph_pool_handle()
+        failures: list[BaseException] = []
+        # To begin a capture waits for the device, which another one does not allow.
+        with capture_lock, torch.cuda.device(device), _workspaces_of_its_own():
+            try:
                 # Other threads may use the device, or others, meanwhile.
-                torch.cuda.graph(
-                    self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
-                ),
-            ):
-                return call()
-        except BaseException as error:
-            # torch leaves behind what the end of the capture would have put back.
-            torch.cuda.set_stream(current)
-            with suppress(RuntimeError):  # where it has ended
-                torch._C._cuda_endAllocateToPool(device.index, pool)
-            if generator is not None and before is not None:
-                generator.graphsafe_set_state(before)
-            # To end a capture that has failed raises an error of its own.
-            if isinstance(error, RuntimeError) and error.__context__ is not None:
-                raise error.__context__ from None
-            raise
+                with torch.cuda.graph(
+                    self._graph,
+                    pool=pool,
+                    stream=torch.cuda.Stream(device),
+                    capture_error_mode="thread_local",
+                ):
+                    return _noting(failures, call)
+            except BaseException as error:
+                # torch leaves behind what the end of the capture would have put back.
+                torch.cuda.set_stream(current)
+                with suppress(RuntimeError):  # where it has ended
+                    torch._C._cuda_endAllocateToPool(device.index, pool)
+                if generator is not None and before is not None:
+                    generator.graphsafe_set_state(before)
+                if failures and failures[0] is not error:  # to end it then raises an error too
+                    raise failures[0] from failures[0].__cause__
+                raise
 
     def launch(self) -> None:
         """Run the kernels."""
         with torch.cuda.device(self._device):
             self._graph.replay()
+
+
+@contextmanager
+def _workspaces_of_its_own() -> Iterator[None]:
+    """Let products take workspaces in the memory of a graph, and leave them to it."""
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
+
+
+def _noting(failures: list[BaseException], call: Call) -> Tensor:
+    try:
+        return call()
+    except BaseException as error:
+        failures.append(error)
+        raise
 
 
 class BlockGraphs:
@@ -166,8 +181,9 @@ def make_block_graphs(
     if device.type != "cuda" or type(module) not in (MLP, CNN):
         return None
     known = ("torch.nn.modules.", "sknets._nn.")
-    if not all(type(layer).__module__.startswith(known) for layer in module.modules()):
-        return None
+    for layer in module.modules():
+        if not type(layer).__module__.startswith(known) or "forward" in vars(layer):
+            return None
     if has_forward_hooks(module) or has_gradient_hooks(module):
         return None
     return BlockGraphs(lambda: CudaGraph(device, generator))

@@ -14,7 +14,11 @@ def has_forward_hooks(module: nn.Module) -> bool:
 
 
 def has_gradient_hooks(module: nn.Module) -> bool:
-    """Whether something is called with gradients of a module's layers or parameters."""
-    return any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()) or any(
-        p._backward_hooks or p._post_accumulate_grad_hooks for p in module.parameters()
+    """Whether something is called with gradients of a module, or of any at all."""
+    of_all = torch_module._global_backward_hooks or torch_module._global_backward_pre_hooks
+    layers, parameters = module.modules(), module.parameters()
+    return (
+        bool(of_all)
+        or any(m._backward_hooks or m._backward_pre_hooks for m in layers)
+        or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters)
     )

@@ -202,7 +202,8 @@ class Stack:
         """Go on with the members that stay."""
         n_gone = len(stays) - sum(stays)
         # A smaller stack needs graphs of its own: so long as few are gone, they run along.
-        fewest_gone = 1 if self._graphs is None else _GONE_OF_A_GRAPH * len(stays)
+        has_graphs = self._graphs is not None and self._graphs.n_launches > 0
+        fewest_gone = _GONE_OF_A_GRAPH * len(stays) if has_graphs else 1
         if n_gone < fewest_gone and any(stays):
             self._runs = stays
             return

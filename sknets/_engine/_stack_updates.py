@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sknets._engine._stack_member import Member
-from sknets._nn import adam_, adam_at_, adam_correction, sgd_at_
+from sknets._nn import adam_, adam_at_, adam_rate, sgd_at_
 
 
 class StackUpdates:
@@ -89,7 +89,7 @@ class StackUpdates:
         change, column = self._change[here], self._flat.new_tensor(rates)[:, None]
 
         def step() -> None:
-            rate = column * adam_correction(self.n_done, betas)
+            rate = column * adam_rate(1.0, self.n_done, betas)
             adam_at_(*parts, change, rate, betas=betas, eps=eps)
 
         return step
@@ -107,12 +107,10 @@ class StackUpdates:
             self._planned = self._flat.new_empty(most, len(self._members), 1)
         rates = np.array([m.schedule.rate for m in self._members])
         table = np.tile(rates, (n, 1))
-        if self._solver == "adam":
-            steps = range(self.n_done + 1, self.n_done + n + 1)
+        for row in table if self._solver == "adam" else ():
+            self.n_done += 1
             for here, key in self._groups:
-                corrections = [adam_correction(step, key[:2]) for step in steps]
-                table[:, here] *= np.array(corrections)[:, None]
-        self.n_done += n
+                row[here] = adam_rate(rates[here], self.n_done, key[:2])
         self._planned[:n] = torch.from_numpy(table)[:, :, None].to(self._planned)
 
     def update_at(self, i: int) -> None:

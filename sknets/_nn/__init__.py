@@ -30,7 +30,7 @@ from sknets._nn._optimisers import (
     OptimiserRecord,
     adam_,
     adam_at_,
-    adam_correction,
+    adam_rate,
     make_optimiser,
     sgd_at_,
 )
@@ -63,7 +63,7 @@ __all__ = [
     "TaskLoss",
     "adam_",
     "adam_at_",
-    "adam_correction",
+    "adam_rate",
     "check_input_shape",
     "get_activation",
     "init_glorot_uniform_",

@@ -146,6 +146,8 @@ class SGD(Optimiser):
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for param in group["params"]:
+                # One that the dtype cannot hold is infinite enough.
+                lr = min(lr, torch.finfo(param.dtype).max)
                 weight, velocity = param.detach(), self._velocity(param)
                 velocity.mul_(momentum).add_(param.grad, alpha=-lr)
                 if group["nesterov"]:
@@ -219,7 +221,7 @@ class Adam(Optimiser):
             state["step"] = done + n
         group = self.param_groups[0]
         steps = range(done + 1, done + n + 1)
-        return [group["lr"] * adam_correction(step, group["betas"]) for step in steps]
+        return [adam_rate(group["lr"], step, group["betas"]) for step in steps]
 
     def update_at(self, rate: Tensor) -> None:
         """Make an update whose rate is read from the device's memory."""
@@ -269,7 +271,7 @@ def adam_(
     eps: float,
 ) -> None:
     """Apply step number `step` of Adam in place, to the weights and to both moments."""
-    rate = lr * adam_correction(step, betas)
+    rate = adam_rate(lr, step, betas)
     _uncorrected_adam_(weight, grad, first, second, lr=rate, betas=betas, eps=eps)
 
 
@@ -284,7 +286,7 @@ def adam_at_(
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """Apply a step of Adam in place, at rates that are a tensor and hold `adam_correction`.
+    """Apply a step of Adam in place, at rates that are a tensor, those of `adam_rate`.
 
     The step is proportional to the rate: the kernel writes that of rate 1 to `change`.
     """
@@ -293,9 +295,9 @@ def adam_at_(
     weight.addcmul_(change, rate)
 
 
-def adam_correction(step: int, betas: tuple[float, float]) -> float:
-    """Return what the bias corrections of step number `step` multiply the learning rate by."""
-    return math.sqrt(1.0 - betas[1] ** step) / (1.0 - betas[0] ** step)
+def adam_rate(lr: Any, step: int, betas: tuple[float, float]) -> Any:
+    """Return learning rates with the bias corrections of step number `step` in them."""
+    return lr * math.sqrt(1.0 - betas[1] ** step) / (1.0 - betas[0] ** step)
 
 
 def _uncorrected_adam_(

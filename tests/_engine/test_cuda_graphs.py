@@ -160,6 +160,7 @@ def test_what_runs_a_few_times_is_not_captured(data, graphs):
         lambda net: next(net.parameters()).register_hook(lambda grad: grad),
         lambda net: torch.nn.utils.parametrizations.weight_norm(net.layers[0]),
         lambda net: net.layers.append(OwnLayer()),
+        lambda net: setattr(net.layers[0], "forward", lambda x: x),
     ],
 )
 def test_what_python_may_do_anything_is_not_captured(change):

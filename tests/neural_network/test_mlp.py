@@ -898,3 +898,12 @@ def test_predictions_do_not_depend_on_the_other_rows():
     whole = clf.predict_proba(X[:50])
     for rows in (slice(0, 1), slice(10, 20), slice(None, None, -1)):
         np.testing.assert_allclose(clf.predict_proba(X[:50][rows]), whole[rows], rtol=1e-9)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("rate", [1e30, 1e39, 1e300])
+def test_a_rate_that_float32_cannot_hold_is_told_of(solver, rate, iris):
+    X, y = iris
+    clf = make(solver=solver, learning_rate_init=rate, max_iter=5)
+    with pytest.raises(ValueError, match=r"must stay finite.* learning rate of .*Lower learning"):
+        clf.fit(X.astype(np.float32), y)
