@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,19 @@ def with_autocast(make_module: ModuleFactory) -> ModuleFactory:
     return functools.partial(_Autocast, make_module)
 
 
-def fit_skorch(
-    make_module: ModuleFactory,
-    X: np.ndarray,
-    y: np.ndarray,
-    epochs: int,
-    batch_size: int,
-    device: str = "cpu",
-) -> NeuralNetClassifier:
+@dataclass(frozen=True)
+class Job:
+    """What a module is to be trained on, for how long and where."""
+
+    make_module: ModuleFactory
+    X: np.ndarray
+    y: np.ndarray
+    epochs: int
+    batch_size: int
+    device: str = "cpu"
+
+
+def fit_skorch(job: Job) -> NeuralNetClassifier:
     """Fit with skorch's defaults, except for what makes it the same job.
 
     That is: Adam at 1e-3, the same batches and epochs, shuffled rows, all rows for training (by
@@ -117,39 +123,32 @@ def fit_skorch(
     """
     torch.manual_seed(0)
     net = NeuralNetClassifier(
-        make_module,
+        job.make_module,
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
         lr=1e-3,
-        max_epochs=epochs,
-        batch_size=batch_size,
+        max_epochs=job.epochs,
+        batch_size=job.batch_size,
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
-        device=device,
+        device=job.device,
     )
-    return net.fit(X, y)
+    return net.fit(job.X, job.y)
 
 
-def fit_tutorial_loop(
-    make_module: ModuleFactory,
-    X: np.ndarray,
-    y: np.ndarray,
-    epochs: int,
-    batch_size: int,
-    device: str = "cpu",
-) -> nn.Module:
+def fit_tutorial_loop(job: Job) -> nn.Module:
     """Fit with the loop of the tutorials."""
     torch.manual_seed(0)
-    module = make_module().to(device)
-    rows = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
-    loader = DataLoader(rows, batch_size=batch_size, shuffle=True)
+    module = job.make_module().to(job.device)
+    rows = TensorDataset(torch.from_numpy(job.X), torch.from_numpy(job.y))
+    loader = DataLoader(rows, batch_size=job.batch_size, shuffle=True)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     loss_function = nn.CrossEntropyLoss()
     module.train()
-    for _ in range(epochs):
+    for _ in range(job.epochs):
         for X_batch, y_batch in loader:
-            X_batch, y_batch = X_batch.to(device), y_batch.to(device)
+            X_batch, y_batch = X_batch.to(job.device), y_batch.to(job.device)
             optimizer.zero_grad()
             loss = loss_function(module(X_batch), y_batch)
             loss.backward()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.contenders import (
     BATCH_SIZE,
+    Job,
     accuracy_of,
     exact_epochs,
     fit_skorch,
@@ -33,6 +34,8 @@ from sknets.neural_network import CNNClassifier, MLPClassifier
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
+_HIDDEN = (256, 256)
+_WIDTHS = (784, *_HIDDEN, 10)
 _CNN_BATCH = 64
 _BATCHES_OF_A_GRAPH = 64
 
@@ -48,32 +51,27 @@ def _finished(fit: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-def _contenders(
-    ours: Any, make_module: Any, X: Any, y: Any, epochs: int, batch_size: int, quality: Any
-) -> list[Contender]:
+def _contenders(ours: Any, job: Job, quality: Any) -> list[Contender]:
     """Return ours, skorch, the tutorial's loop, and a loop over rows that are on the GPU."""
-    job = (make_module, X, y, epochs, batch_size, "cuda")
     return [
-        Contender(OURS, _finished(lambda: ours.fit(X, y)), quality),
-        Contender("skorch", _finished(lambda: fit_skorch(*job)), quality),
-        Contender("tutorial loop", _finished(lambda: fit_tutorial_loop(*job)), quality),
-        Contender("loop on the device", _finished(lambda: _fit_loop_on_device(*job)), quality),
+        Contender(OURS, _finished(lambda: ours.fit(job.X, job.y)), quality),
+        Contender("skorch", _finished(lambda: fit_skorch(job)), quality),
+        Contender("tutorial loop", _finished(lambda: fit_tutorial_loop(job)), quality),
+        Contender("loop on the device", _finished(lambda: _fit_loop_on_device(job)), quality),
     ]
 
 
-def _fit_loop_on_device(
-    make_module: Any, X: Any, y: Any, epochs: int, batch_size: int, device: str
-) -> torch.nn.Module:
+def _fit_loop_on_device(job: Job) -> torch.nn.Module:
     """Fit with a loop over batches that are sliced from shuffled tensors on the device."""
     torch.manual_seed(0)
-    module = make_module().to(device)
-    rows, target = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
+    module = job.make_module().to(job.device)
+    rows, target = (torch.from_numpy(array).to(job.device) for array in (job.X, job.y))
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
     loss_function = torch.nn.CrossEntropyLoss()
     module.train()
-    for _ in range(epochs):
-        order = torch.randperm(len(rows), device=device)
-        for index in order.split(batch_size):
+    for _ in range(job.epochs):
+        order = torch.randperm(len(rows), device=job.device)
+        for index in order.split(job.batch_size):
             optimizer.zero_grad()
             loss_function(module(rows[index]), target[index]).backward()
             optimizer.step()
@@ -84,13 +82,10 @@ def test_mlp_digits(run_race, size):
     X, y = digits()
     epochs = size(30, 3)
     ours = MLPClassifier(**exact_epochs((100,), epochs), device="cuda")
+    job = Job(lambda: make_mlp(64, (100,), 10), X, y, epochs, BATCH_SIZE, "cuda")
     run_race(
         f"MLP digits, hidden (100,), {epochs} epochs, float32, GPU",
-        _contenders(
-            ours,
-            lambda: make_mlp(64, (100,), 10),
-            *(X, y, epochs, BATCH_SIZE, log_loss_of(X, y)),
-        ),
+        _contenders(ours, job, log_loss_of(X, y)),
         rounds=5,
         agreement=Agreement("log loss", rel=0.1, abs=size(0.0, 2.0)),
         targets={},
@@ -100,14 +95,11 @@ def test_mlp_digits(run_race, size):
 def test_mlp_mnist(run_race, size):
     n, epochs = size((60_000, 3), (600, 2))
     X, y = mnist(n)
-    ours = MLPClassifier(**exact_epochs((256, 256), epochs), device="cuda")
+    ours = MLPClassifier(**exact_epochs(_HIDDEN, epochs), device="cuda")
+    job = Job(lambda: make_mlp(784, _HIDDEN, 10), X, y, epochs, BATCH_SIZE, "cuda")
     run_race(
-        f"MLP {n} images of MNIST, hidden (256, 256), {epochs} epochs, float32, GPU",
-        _contenders(
-            ours,
-            lambda: make_mlp(784, (256, 256), 10),
-            *(X, y, epochs, BATCH_SIZE, accuracy_of(X, y)),
-        ),
+        f"MLP {n} images of MNIST, hidden {_HIDDEN}, {epochs} epochs, float32, GPU",
+        _contenders(ours, job, accuracy_of(X, y)),
         rounds=2,
         agreement=Agreement("training accuracy", abs=size(0.01, 0.5)),
         targets={},
@@ -136,17 +128,14 @@ def test_cnn_mnist(run_race, size, name, net, make_net, precision):
         device="cuda",
     )
     make_module = with_autocast(make_net) if precision == "bf16" else make_net
+    job = Job(make_module, X, y, epochs, _CNN_BATCH, "cuda")
     run_race(
         f"CNN {name} channels, {n} images of MNIST, {epochs} epochs, {precision}, GPU",
-        _contenders(ours, make_module, X, y, epochs, _CNN_BATCH, quality),
+        _contenders(ours, job, quality),
         rounds=2,
         agreement=Agreement("test accuracy", abs=size(0.02, 0.5)),
         targets={},
     )
-
-
-_HIDDEN = (256, 256)
-_WIDTHS = (784, *_HIDDEN, 10)
 
 
 def test_cost_a_net(benchmark, results, size, threads):

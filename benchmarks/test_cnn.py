@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.contenders import (
+    Job,
     accuracy_of,
     fit_skorch,
     fit_tutorial_loop,
@@ -79,7 +80,7 @@ def test_mnist(run_race, size, name, net, make_net, precision):
         **net, batch_size=_BATCH, max_iter=1, random_state=0, precision=precision, device="cpu"
     )
     bf16 = precision == "bf16"
-    make_module = with_autocast(make_net) if bf16 else make_net
+    job = Job(with_autocast(make_net) if bf16 else make_net, X, y, 1, _BATCH)
     limit = convolution_epoch(
         *(make_net().eval(), torch.from_numpy(X[:_BATCH]), math.ceil(n / _BATCH)),
         torch.bfloat16 if bf16 else torch.float32,
@@ -88,10 +89,8 @@ def test_mnist(run_race, size, name, net, make_net, precision):
         f"CNN {name} channels, {n} images of MNIST, {precision}",
         [
             Contender(OURS, lambda: ours.fit(X, y), quality),
-            Contender("skorch", lambda: fit_skorch(make_module, X, y, 1, _BATCH), quality),
-            Contender(
-                "tutorial loop", lambda: fit_tutorial_loop(make_module, X, y, 1, _BATCH), quality
-            ),
+            Contender("skorch", lambda: fit_skorch(job), quality),
+            Contender("tutorial loop", lambda: fit_tutorial_loop(job), quality),
             Contender(LIMIT, limit),
         ],
         rounds=3,

@@ -13,6 +13,7 @@ import torch
 import sknets.neural_network
 from benchmarks.contenders import (
     BATCH_SIZE,
+    Job,
     exact_epochs,
     fit_skorch,
     fit_tutorial_loop,
@@ -47,13 +48,11 @@ def _entrants(
         normalization="batch" if batch_norm else None,
         device="cpu",
     )
-    quality = log_loss_of(X, y)
+    quality, job = log_loss_of(X, y), Job(make_module, X, y, epochs, _BATCH)
     return [
         Contender(OURS, lambda: ours.fit(X, y), quality),
-        Contender("skorch", lambda: fit_skorch(make_module, X, y, epochs, _BATCH), quality),
-        Contender(
-            "tutorial loop", lambda: fit_tutorial_loop(make_module, X, y, epochs, _BATCH), quality
-        ),
+        Contender("skorch", lambda: fit_skorch(job), quality),
+        Contender("tutorial loop", lambda: fit_tutorial_loop(job), quality),
     ]
 
 

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 import sknets.neural_network
-from benchmarks.contenders import fit_skorch, make_mlp
+from benchmarks.contenders import Job, fit_skorch, make_mlp
 from benchmarks.data import classification
 from benchmarks.race import OURS, Agreement, Contender
 
@@ -35,7 +35,7 @@ def test_predict_proba(run_race, size, n, targets):
         ours.fit(X_train, y_train)
         theirs.fit(X_train, y_train)
     make_module = functools.partial(make_mlp, 64, (100,), 10)
-    net = fit_skorch(make_module, X_train, y_train, 1, 200)
+    net = fit_skorch(Job(make_module, X_train, y_train, 1, 200))
     _give_weights(theirs, net.module_)
 
     entrants = {OURS: ours, "scikit-learn": theirs, "skorch": net}

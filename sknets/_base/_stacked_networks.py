@@ -20,6 +20,7 @@ from sknets._base._stacking import CannotStack, StackedFit, Stacker
 from sknets._base._training import (
     Trained,
     make_loss_of,
+    make_schedule_of,
     make_smoothed_loss,
     resolve_batch_size,
     split_rows,
@@ -54,7 +55,7 @@ from sknets._engine import (
     useful_parts,
     useful_threads,
 )
-from sknets._nn import MLP, OPTIMISERS, Loss, get_activation, make_schedule
+from sknets._nn import MLP, OPTIMISERS, Loss, get_activation
 
 # On a CPU, what nets of a stack take per thread, so that a kernel finds most of what the last one
 # has written in the caches. Fewer nets than so many cost more in Python than the caches save.
@@ -230,21 +231,11 @@ def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
         validation=validation,
         random_state=random_state if estimator.shuffle else None,
         generator=generator,
-        schedule=_make_schedule(estimator),
+        schedule=make_schedule_of(estimator, Rate(estimator.learning_rate_init)),
         settings=_member_settings(estimator, module),
         state=list(state_of(module).values()),
     )
     return member, module
-
-
-def _make_schedule(estimator: Any) -> Any:
-    scheduled = OPTIMISERS[estimator.solver].scheduled
-    return make_schedule(
-        estimator.learning_rate if scheduled else "constant",
-        Rate(estimator.learning_rate_init),
-        initial=estimator.learning_rate_init,
-        power_t=estimator.power_t,
-    )
 
 
 def _member_settings(estimator: Any, module: nn.Module) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from sknets._engine import (
 from sknets._nn import (
     OPTIMISERS,
     Loss,
+    Schedule,
     Task,
     TaskLoss,
     make_loss,
@@ -102,13 +103,6 @@ def train_by_epochs(
     optimiser = make_optimiser(estimator.solver, [flat.vector], vars(estimator))
     if optimiser_state is not None and optimiser_state["solver"] == estimator.solver:
         optimiser.load_state_dict(copy.deepcopy(optimiser_state["state"]))
-    scheduled = OPTIMISERS[estimator.solver].scheduled
-    schedule = make_schedule(
-        estimator.learning_rate if scheduled else "constant",
-        optimiser,
-        initial=estimator.learning_rate_init,
-        power_t=estimator.power_t,
-    )
     labelled: Labelled = (data.rows, data.target, data.sample_weight)
     if held_out is None and estimator.early_stopping:
         train, rest = split_rows(estimator, data.target, data.codec, random_state)
@@ -121,25 +115,21 @@ def train_by_epochs(
     step, loss = make_step(
         estimator, module, flat, data, alpha=estimator.alpha, generator=generator
     )
+    engine_module = estimator._engine_module(module)
     graphs = None
-    has_callbacks = estimator.callbacks is not None and len(estimator.callbacks) > 0
     # A loss of the user's, or a callback, may do anything; compiled code has its own ways.
-    if not (estimator.compile or callable(estimator.loss) or has_callbacks):
-        graphs = make_block_graphs(estimator._engine_module(module), data.device, generator)
-    batches = Batches(
-        *labelled,
-        batch_size=resolve_batch_size(estimator, labelled[0].n),
-        random_state=random_state if estimator.shuffle else None,
-        most=None if graphs is None else MOST_BATCHES,
-    )
+    if not (estimator.compile or callable(estimator.loss) or estimator.callbacks):
+        graphs = make_block_graphs(engine_module, data.device, generator)
+    most = None if graphs is None else MOST_BATCHES
+    batches = _make_batches(estimator, labelled, random_state, most)
     autocast = data.precision.autocast
     loop = EpochLoop(
         Training(
-            module=estimator._engine_module(module),
+            module=engine_module,
             flat=flat,
             step=step,
             optimiser=optimiser,
-            schedule=schedule,
+            schedule=make_schedule_of(estimator, optimiser),
             batches=batches,
             progress=progress,
             max_epochs=estimator.max_iter,
@@ -245,6 +235,31 @@ def make_step(
     if estimator.compile:
         step.name = "autograd, compiled"
     return step, loss
+
+
+def make_schedule_of(estimator: Any, optimiser: Any) -> Schedule:
+    """Return the schedule that sets the learning rate of an optimiser, or of what stands in."""
+    scheduled = OPTIMISERS[estimator.solver].scheduled
+    return make_schedule(
+        estimator.learning_rate if scheduled else "constant",
+        optimiser,
+        initial=estimator.learning_rate_init,
+        power_t=estimator.power_t,
+    )
+
+
+def _make_batches(
+    estimator: Any,
+    labelled: Labelled,
+    random_state: np.random.RandomState,
+    most: int | None,
+) -> Batches:
+    return Batches(
+        *labelled,
+        batch_size=resolve_batch_size(estimator, labelled[0].n),
+        random_state=random_state if estimator.shuffle else None,
+        most=most,
+    )
 
 
 def wanted_batch_size(estimator: Any) -> int:

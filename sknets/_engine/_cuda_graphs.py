@@ -19,9 +19,9 @@ from sknets._engine._module_hooks import has_forward_hooks, has_gradient_hooks
 from sknets._nn import CNN, MLP
 
 MOST_BATCHES = 64
-"""Batches whose steps one graph holds at most: to capture a step takes longer than to run it."""
+"""Batches whose steps one graph holds at most: to capture a step takes as long as to run it."""
 
-# Blocks still to be run from which a capture pays: it takes twice as long as the block.
+# Blocks still to be run from which a capture pays: it takes up to 1.7 times as long as the block.
 _FEWEST_LAUNCHES = 4
 
 Call = Callable[[], Tensor]

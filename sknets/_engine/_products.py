@@ -75,37 +75,18 @@ class Products(FirstProducts, Protocol):
         """Return a function that multiplies the tensor by a number, in place."""
 
 
-# Rows of a product up to which CUDA's plain product is the slower one: of 10 rows and 200 terms it
-# takes an H200 30 to 50 microseconds, and the product that adds a vector to each row 3 to 4.
-_FEW_ROWS = 16
-
-
 class TorchProducts:
     """Products by torch, on any device."""
 
     def __init__(self, *, stacked: bool) -> None:
-        self._stacked = stacked
-        self.multiply: Any = torch.bmm if stacked else self._multiply
-        self._zeros: dict[int, Tensor] = {}
+        self.multiply: Any = torch.bmm if stacked else torch.mm
         self._addmm: Any = torch.baddbmm if stacked else torch.addmm
-
-    def _multiply(self, a: Tensor, b: Tensor, *, out: Tensor) -> None:
-        if len(out) > _FEW_ROWS or out.device.type != "cuda":
-            torch.mm(a, b, out=out)
-        else:
-            width = out.shape[1]
-            if width not in self._zeros:
-                self._zeros[width] = out.new_zeros(width)
-            torch.addmm(self._zeros[width], a, b, out=out)
 
     def operand(self, tensor: Tensor) -> Tensor:
         return tensor
 
     def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
-        weight_t = weight.mT
-        # With a vector, torch adds it within CUDA's product; with weights by output that is slower.
-        by_vector = weight_t.ndim == 2 and weight_t.is_contiguous()
-        row = bias if by_vector else bias.unsqueeze(-2)
+        row, weight_t = bias.unsqueeze(-2), weight.mT
         return lambda x: self._addmm(row, x, weight_t, out=out)
 
     def weight_gradient(self, delta: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
@@ -113,14 +94,7 @@ class TorchProducts:
 
     def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
         column = bias.unsqueeze(-1)
-        if self._stacked or out.device.type != "cuda":
-            return lambda x_t: self._addmm(column, weight, x_t, out=out)
-
-        def logits(x_t: Tensor) -> None:
-            self.multiply(weight, x_t, out=out)
-            out.add_(column)
-
-        return logits
+        return lambda x_t: self._addmm(column, weight, x_t, out=out)
 
     def sum_rows(self, delta: Tensor, ones: Tensor, out: Tensor) -> Callable[[], Any]:
         return partial(torch.sum, delta, -2, out=out)
@@ -130,6 +104,39 @@ class TorchProducts:
 
     def scale(self, tensor: Tensor, factor: float) -> Callable[[], Any]:
         return partial(tensor.mul_, factor)
+
+
+# Rows of a product up to which CUDA's plain product is the slower one: of 10 rows and 200 terms it
+# takes an H200 30 to 50 microseconds, and the product that adds a vector to each row 3 to 4.
+_FEW_ROWS = 16
+
+
+class CudaProducts(TorchProducts):
+    """Products of one net on CUDA: of few rows, and with a bias, by the product that adds one."""
+
+    def __init__(self) -> None:
+        super().__init__(stacked=False)
+        self.multiply = self._multiply
+        self._zeros: dict[int, Tensor] = {}
+
+    def _multiply(self, a: Tensor, b: Tensor, *, out: Tensor) -> None:
+        if len(out) > _FEW_ROWS:
+            torch.mm(a, b, out=out)
+            return
+        width = out.shape[1]
+        if width not in self._zeros:
+            self._zeros[width] = out.new_zeros(width)
+        torch.addmm(self._zeros[width], a, b, out=out)
+
+    def affine(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
+        weight_t = weight.mT
+        if not weight_t.is_contiguous():  # by output, that product is the slower one
+            return super().affine(bias, weight, out)
+        return lambda x: torch.addmm(bias, x, weight_t, out=out)
+
+    def logits(self, bias: Tensor, weight: Tensor, out: Tensor) -> Callable[[Tensor], Any]:
+        multiply = partial(self.multiply, weight, out=out)
+        return _then(multiply, partial(out.add_, bias.unsqueeze(-1)))
 
 
 class NumpyProducts:
@@ -219,9 +226,9 @@ class NumpyProducts:
 
 
 def _then(
-    multiply: Callable[[np.ndarray], Any], add_bias: Callable[[], Any]
-) -> Callable[[np.ndarray], Any]:
-    def affine(x: np.ndarray) -> None:
+    multiply: Callable[[Operand], Any], add_bias: Callable[[], Any]
+) -> Callable[[Operand], Any]:
+    def affine(x: Operand) -> None:
         multiply(x)
         add_bias()
 
@@ -342,4 +349,8 @@ def _onednn_product() -> TensorProduct | None:
 
 def make_products(like: Tensor, *, stacked: bool) -> Products:
     """Return the products for tensors of the dtype and device of `like`."""
-    return NumpyProducts(stacked=stacked) if in_numpy(like) else TorchProducts(stacked=stacked)
+    if in_numpy(like):
+        return NumpyProducts(stacked=stacked)
+    if like.device.type == "cuda" and not stacked:
+        return CudaProducts()
+    return TorchProducts(stacked=stacked)

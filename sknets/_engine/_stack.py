@@ -10,7 +10,7 @@ Conventions: M nets still in the stack, P weights of a net, B rows of a batch, F
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from time import perf_counter
@@ -190,13 +190,12 @@ class Stack:
         sizes = torch.tensor([group.stop - group.start for group in self._groups])
         self._group_of = torch.arange(len(sizes)).repeat_interleave(sizes).to(flat.device)
         self._epochs = StackEpochs(active, self._groups, self.batch_size, flat)
-        self._counts = self._epochs.counts()
         self._rooms: dict[str, Tensor] = {}
         self.step = self.make_step(active, flat, self.grad, state, self._groups)
         self._graphs = None
         if self.step.is_capturable:
             self._graphs = make_block_graphs(self.template.module, flat.device)
-        self._sizes: dict[Hashable, Tensor] = {}  # of the batches of a block, by its key
+        self._blocks = list(self._epochs.blocks(self._batches_of_a_block()))
 
     def _keep(self, stays: list[bool]) -> None:
         """Go on with the members that stay."""
@@ -244,9 +243,9 @@ class Stack:
         epochs.begin()
         if self._graphs is not None:
             return self._train_epoch_by_graphs(self._graphs).tolist()
-        self.step.begin_epoch(epochs.sizes, self._counts)
+        self.step.begin_epoch(epochs.sizes, epochs.counts if epochs.is_padded else None)
         updates = self._updates.calls()
-        for block in epochs.blocks(self._batches_of_a_block()):
+        for block in self._blocks:
             for x, target, weight, n_real in self._batches(block, *self._gather(block)):
                 self.step.n_real = n_real
                 self.step.gradient(x, target, weight)
@@ -319,31 +318,22 @@ class Stack:
 
     def _train_epoch_by_graphs(self, graphs: BlockGraphs) -> Tensor:
         total = self.flat.new_zeros(len(self.active), dtype=torch.float64)
-        n_rows = torch.zeros_like(total)
-        blocks = list(self._epochs.blocks(self._batches_of_a_block()))
+        counts = self._epochs.counts.to(torch.float64)
         running = [m for m, runs in zip(self.active, self._runs, strict=True) if runs]
         n_epochs = max(m.settings["max_epochs"] - m.n_epochs for m in running)
-        for i, block in enumerate(blocks):
+        for i, block in enumerate(self._blocks):
             gathered = self._gather(block)
-            key = self._epochs.key(block)
-            if key not in self._sizes:
-                self._sizes[key] = self.flat.new_tensor(self._epochs.real[block]).T
-            sizes = self._sizes[key]
             self._updates.plan(block.stop - block.start, MOST_BATCHES)
-            n_left = n_epochs * len(blocks) - i
-            loss = graphs.run(key, partial(self._train_block, block, gathered, sizes), n_left)
-            n_here = sizes.sum(-1).to(torch.float64)
-            total += loss * n_here
-            n_rows += n_here
+            call = partial(self._train_block, block, gathered)
+            n_left = n_epochs * len(self._blocks) - i
+            loss = graphs.run(self._epochs.key(block), call, n_left)
+            total += loss * counts[:, block].sum(-1)
         self._has_launched |= graphs.n_launches > 0
-        return total / n_rows
+        return total / counts.sum(-1)
 
-    def _train_block(self, block: slice, gathered: tuple[Any, ...], sizes: Tensor) -> Tensor:
-        """Make the steps of a block, at planned rates, and return the nets' mean losses (M,).
-
-        `sizes` has the real rows (M, n_batches) of each net and batch.
-        """
-        self.step.begin_epoch(self._epochs.sizes[block], sizes)
+    def _train_block(self, block: slice, gathered: tuple[Any, ...]) -> Tensor:
+        """Make the steps of a block, at planned rates, and return the nets' mean losses (M,)."""
+        self.step.begin_epoch(self._epochs.sizes[block], self._epochs.counts[:, block])
         for i, (rows, target, weight, n_real) in enumerate(self._batches(block, *gathered)):
             self.step.n_real = n_real
             self.step.gradient(rows, target, weight)

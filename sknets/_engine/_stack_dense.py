@@ -54,15 +54,20 @@ class _SharedRows:
     ) -> Callable[[Operand], Any]:
         """Return a function of x that runs, for each group, what `make` gives for its nets."""
         parts = [make(*(t[group] for t in tensors)) for group in self._groups]
-        broadcasts = isinstance(self._products, NumpyProducts)
-        sizes = [1 if broadcasts else group.stop - group.start for group in self._groups]
+        if not isinstance(self._products, NumpyProducts):  # whose products broadcast
+            sizes = [group.stop - group.start for group in self._groups]
+            parts = [_of_each(part, size) for part, size in zip(parts, sizes, strict=True)]
 
         def run(x: Operand) -> None:
-            for g, (part, size) in enumerate(zip(parts, sizes, strict=True)):
-                rows = x[g : g + 1]
-                part(rows if size == 1 else rows.expand(size, -1, -1))
+            for g, part in enumerate(parts):
+                part(x[g : g + 1])
 
         return run
+
+
+def _of_each(part: Callable[[Tensor], Any], size: int) -> Callable[[Tensor], Any]:
+    """Return a function of rows (1, B, F) that gives them to so many nets."""
+    return lambda rows: part(rows.expand(size, -1, -1))
 
 
 class StackedDenseStep(DenseStep):

@@ -38,12 +38,16 @@ class StackEpochs:
         Of each batch, how many rows of each net are not padding.
     needs_weights : list of bool
         Of each batch, whether not all rows of all nets count alike.
+    counts : Tensor of shape (M, n_batches)
+        How many rows of each batch are real.
+    is_padded : bool
+        Whether not all are.
     """
 
     def __init__(
         self, members: Sequence[Member], groups: Sequence[slice], batch_size: int, like: Tensor
     ) -> None:
-        self._members, self._groups, self._like = members, groups, like
+        self._members, self._groups, self._device = members, groups, like.device
         self.batch_size = batch_size
         self._lengths = [len(m.rows) for m in members]
         n_rows = max(self._lengths)
@@ -55,9 +59,10 @@ class StackEpochs:
             [min(max(n - start, 0), batch_size) for n in self._lengths] for start in starts
         ]
         self._is_weighted = any(m.weight is not None for m in members)
-        self._is_padded = min(self._lengths) < n_rows
+        self.is_padded = min(self._lengths) < n_rows
+        self.counts = like.new_tensor(self.real).T
         self._weights: Tensor | None = None
-        if self._is_weighted or self._is_padded:
+        if self._is_weighted or self.is_padded:
             real = np.arange(n_rows) < np.array(self._lengths)[:, None]
             self._weights = torch.from_numpy(real).to(like.device, like.dtype)
         # Batches with as many real rows of each net have the same number.
@@ -77,7 +82,7 @@ class StackEpochs:
     def _order_weights(self) -> None:
         """Put the members' weights (M, n) in the order of the rows; a row that is not has 0."""
         assert self._weights is not None
-        places = torch.from_numpy(self._order).to(self._like.device)
+        places = torch.from_numpy(self._order).to(self._device)
         for g, group in enumerate(self._groups):
             for i in range(group.start, group.stop):
                 weight, n = self._members[i].weight, self._lengths[i]
@@ -98,10 +103,6 @@ class StackEpochs:
         if self._weights is None or not any(self.needs_weights[block]):
             return None
         return self._weights[:, self.columns(block)]
-
-    def counts(self) -> Tensor | None:
-        """Return how many rows (M, n_batches) of each batch are real; None where all are."""
-        return self._like.new_tensor(self.real).T if self._is_padded else None
 
     def key(self, block: slice) -> Hashable:
         """Return what blocks have in common that differ in nothing but numbers in memory."""

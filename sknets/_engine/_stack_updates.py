@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sknets._engine._stack_member import Member
-from sknets._nn import adam_, adam_at_, adam_rate, sgd_at_
+from sknets._nn import adam_, adam_rate, sgd_
 
 
 class StackUpdates:
@@ -77,20 +77,22 @@ class StackUpdates:
     def _sgd_(self, rate: Tensor) -> None:
         (velocity,) = self._moments
         momentum, nesterov = self._momentum, self._nesterov
-        sgd_at_(self._flat, self._grad, velocity, rate, momentum=momentum, nesterov=nesterov)
+        sgd_(self._flat, self._grad, velocity, rate=rate, momentum=momentum, nesterov=nesterov)
 
     def _adam(self, here: slice, rates: list[float], key: tuple) -> Callable[[], Any]:
         """Return a step of Adam for neighbours whose settings differ in the learning rate alone."""
         parts = self._parts(here)
         betas, eps = key[:2], key[2]
-        if all(rate == rates[0] for rate in rates):
-            lr = rates[0]
-            return lambda: adam_(*parts, step=self.n_done, lr=lr, betas=betas, eps=eps)
-        change, column = self._change[here], self._flat.new_tensor(rates)[:, None]
+        change, lr = self._change[here], rates[0]
+        column = None
+        if any(rate != lr for rate in rates):
+            column = self._flat.new_tensor(rates)[:, None]
 
         def step() -> None:
-            rate = column * adam_rate(1.0, self.n_done, betas)
-            adam_at_(*parts, change, rate, betas=betas, eps=eps)
+            rate: float | Tensor = adam_rate(lr, self.n_done, betas)
+            if column is not None:
+                rate = column * adam_rate(1.0, self.n_done, betas)
+            adam_(*parts, rate=rate, betas=betas, eps=eps, change=change)
 
         return step
 
@@ -107,9 +109,9 @@ class StackUpdates:
             self._planned = self._flat.new_empty(most, len(self._members), 1)
         rates = np.array([m.schedule.rate for m in self._members])
         table = np.tile(rates, (n, 1))
-        for row in table if self._solver == "adam" else ():
+        for row in table:
             self.n_done += 1
-            for here, key in self._groups:
+            for here, key in self._groups if self._solver == "adam" else ():
                 row[here] = adam_rate(rates[here], self.n_done, key[:2])
         self._planned[:n] = torch.from_numpy(table)[:, :, None].to(self._planned)
 
@@ -122,7 +124,7 @@ class StackUpdates:
             return
         for here, key in self._groups:
             parts, change = self._parts(here), self._change[here]
-            adam_at_(*parts, change, rates[here], betas=key[:2], eps=key[2])
+            adam_(*parts, rate=rates[here], betas=key[:2], eps=key[2], change=change)
 
 
 def kernel_key(member: Member, *, solver: str) -> tuple:

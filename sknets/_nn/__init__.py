@@ -28,14 +28,11 @@ from sknets._nn._optimisers import (
     Adam,
     Optimiser,
     OptimiserRecord,
-    adam_,
-    adam_at_,
-    adam_rate,
     make_optimiser,
-    sgd_at_,
 )
 from sknets._nn._pooling import POOLINGS, make_pooling
 from sknets._nn._schedules import Adaptive, InverseScaling, Schedule, make_schedule
+from sknets._nn._update_rules import adam_, adam_rate, sgd_
 
 __all__ = [
     "ACTIVATIONS",
@@ -62,7 +59,6 @@ __all__ = [
     "Task",
     "TaskLoss",
     "adam_",
-    "adam_at_",
     "adam_rate",
     "check_input_shape",
     "get_activation",
@@ -72,6 +68,6 @@ __all__ = [
     "make_optimiser",
     "make_pooling",
     "make_schedule",
-    "sgd_at_",
+    "sgd_",
     "weighted_mean",
 ]

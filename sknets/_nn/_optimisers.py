@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from sknets._nn._update_rules import Rate, adam_, adam_rate, sgd_
 
 
 class Optimiser:
@@ -41,17 +41,17 @@ class Optimiser:
 
     def update(self) -> None:
         """Change every parameter in place by its gradient."""
-        raise NotImplementedError
+        self.update_at(*self.next_rates(1))
 
     def next_rates(self, n: int) -> list[float]:
-        """Return the rates of the next `n` updates, for `update_at`, and count these as done."""
+        """Return the rates of the next `n` updates, and count these as done."""
         raise NotImplementedError
 
-    def update_at(self, rate: Tensor) -> None:
-        """Make an update whose rate, one number, is read from the device's memory.
+    def update_at(self, rate: Rate) -> None:
+        """Make an update at a rate of `next_rates`.
 
-        It asks nothing of Python that changes from one update to the next, so that a graph of its
-        kernels can be launched again. The update is that of `update`.
+        It asks nothing else of Python that changes from one update to the next: where the rate is a
+        tensor, a graph of its kernels can be launched again.
         """
         raise NotImplementedError
 
@@ -117,62 +117,28 @@ class SGD(Optimiser):
         nesterov: bool = True,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov})
-
-    def _velocity(self, param: Tensor) -> Tensor:
-        state = self.state.setdefault(param, {})
-        if not state:
-            state["velocity"] = torch.zeros_like(param.detach())
-        return state["velocity"]
+        self._largest = min(torch.finfo(p.dtype).max for p in self.param_groups[0]["params"])
 
     def next_rates(self, n: int) -> list[float]:
-        """Return the rates of the next `n` updates."""
-        return [self.param_groups[0]["lr"]] * n
+        """Return the rates of the next `n` updates, and count these as done."""
+        # One that the dtype cannot hold is infinite enough.
+        return [min(self.param_groups[0]["lr"], self._largest)] * n
 
-    def update_at(self, rate: Tensor) -> None:
-        """Make an update whose rate is read from the device's memory."""
-        for group in self.param_groups:
-            for param in group["params"]:
-                sgd_at_(
-                    param.detach(),
-                    param.grad,
-                    self._velocity(param),
-                    rate,
-                    momentum=group["momentum"],
-                    nesterov=group["nesterov"],
-                )
-
-    def update(self) -> None:
-        """Change every parameter in place by its gradient."""
-        for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
-            for param in group["params"]:
-                # One that the dtype cannot hold is infinite enough.
-                lr = min(lr, torch.finfo(param.dtype).max)
-                weight, velocity = param.detach(), self._velocity(param)
-                velocity.mul_(momentum).add_(param.grad, alpha=-lr)
-                if group["nesterov"]:
-                    weight.add_(velocity, alpha=momentum).add_(param.grad, alpha=-lr)
-                else:
-                    weight.add_(velocity)
-
-
-def sgd_at_(
-    weight: Tensor,
-    grad: Tensor,
-    velocity: Tensor,
-    rate: Tensor,
-    *,
-    momentum: float | Tensor,
-    nesterov: bool,
-) -> None:
-    """Apply a step of gradient descent in place; rates are a tensor that broadcasts to weights."""
-    velocity.mul_(momentum).addcmul_(grad, rate, value=-1.0)
-    if not nesterov:
-        weight.add_(velocity)
-    elif isinstance(momentum, Tensor):
-        weight.addcmul_(velocity, momentum).addcmul_(grad, rate, value=-1.0)
-    else:
-        weight.add_(velocity, alpha=momentum).addcmul_(grad, rate, value=-1.0)
+    def update_at(self, rate: Rate) -> None:
+        """Make an update at a rate of `next_rates`."""
+        (group,) = self.param_groups
+        for param in group["params"]:
+            state = self.state.setdefault(param, {})
+            if not state:
+                state["velocity"] = torch.zeros_like(param.detach())
+            sgd_(
+                param.detach(),
+                param.grad,
+                state["velocity"],
+                rate=rate,
+                momentum=group["momentum"],
+                nesterov=group["nesterov"],
+            )
 
 
 class Adam(Optimiser):
@@ -202,8 +168,46 @@ class Adam(Optimiser):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        self._changes: dict[Tensor, Tensor] = {}  # memory of updates at rates that are tensors
 
-        self._changes: dict[Tensor, Tensor] = {}  # memory of `update_at`
+    def update(self) -> None:
+        """Change every parameter in place by its gradient."""
+        (group,) = self.param_groups
+        for param in group["params"]:
+            state = self._state(param)
+            state["step"] += 1
+            self._apply(param, state, adam_rate(group["lr"], state["step"], group["betas"]), None)
+
+    def next_rates(self, n: int) -> list[float]:
+        """Return the rates of the next `n` updates, bias corrections included, and count these."""
+        (group,) = self.param_groups
+        states = [self._state(param) for param in group["params"]]
+        done = states[0]["step"]
+        for state in states:
+            state["step"] = done + n
+        lr, betas = group["lr"], group["betas"]
+        return [adam_rate(lr, step, betas) for step in range(done + 1, done + n + 1)]
+
+    def update_at(self, rate: Rate) -> None:
+        """Make an update at a rate of `next_rates`."""
+        (group,) = self.param_groups
+        for param in group["params"]:
+            if param not in self._changes:
+                self._changes[param] = torch.empty_like(param.detach())
+            self._apply(param, self._state(param), rate, self._changes[param])
+
+    def _apply(self, param: Any, state: dict[str, Any], rate: Rate, change: Tensor | None) -> None:
+        (group,) = self.param_groups
+        adam_(
+            param.detach(),
+            param.grad,
+            state["first"],
+            state["second"],
+            rate=rate,
+            betas=group["betas"],
+            eps=group["eps"],
+            change=change,
+        )
 
     def _state(self, param: Tensor) -> dict[str, Any]:
         state = self.state.setdefault(param, {})
@@ -212,125 +216,6 @@ class Adam(Optimiser):
             state["first"] = torch.zeros_like(param.detach())
             state["second"] = torch.zeros_like(param.detach())
         return state
-
-    def next_rates(self, n: int) -> list[float]:
-        """Return the rates of the next `n` updates, with the bias corrections in them."""
-        states = [self._state(param) for g in self.param_groups for param in g["params"]]
-        done = states[0]["step"]
-        for state in states:
-            state["step"] = done + n
-        group = self.param_groups[0]
-        steps = range(done + 1, done + n + 1)
-        return [adam_rate(group["lr"], step, group["betas"]) for step in steps]
-
-    def update_at(self, rate: Tensor) -> None:
-        """Make an update whose rate is read from the device's memory."""
-        for group in self.param_groups:
-            for param in group["params"]:
-                state, weight = self._state(param), param.detach()
-                if param not in self._changes:
-                    self._changes[param] = torch.empty_like(weight)
-                adam_at_(
-                    weight,
-                    param.grad,
-                    state["first"],
-                    state["second"],
-                    self._changes[param],
-                    rate,
-                    betas=group["betas"],
-                    eps=group["eps"],
-                )
-
-    def update(self) -> None:
-        """Change every parameter in place by its gradient."""
-        for group in self.param_groups:
-            for param in group["params"]:
-                state, weight = self._state(param), param.detach()
-                state["step"] += 1
-                adam_(
-                    weight,
-                    param.grad,
-                    state["first"],
-                    state["second"],
-                    step=state["step"],
-                    lr=group["lr"],
-                    betas=group["betas"],
-                    eps=group["eps"],
-                )
-
-
-def adam_(
-    weight: Tensor,
-    grad: Tensor,
-    first: Tensor,
-    second: Tensor,
-    *,
-    step: int,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """Apply step number `step` of Adam in place, to the weights and to both moments."""
-    rate = adam_rate(lr, step, betas)
-    _uncorrected_adam_(weight, grad, first, second, lr=rate, betas=betas, eps=eps)
-
-
-def adam_at_(
-    weight: Tensor,
-    grad: Tensor,
-    first: Tensor,
-    second: Tensor,
-    change: Tensor,
-    rate: Tensor,
-    *,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """Apply a step of Adam in place, at rates that are a tensor, those of `adam_rate`.
-
-    The step is proportional to the rate: the kernel writes that of rate 1 to `change`.
-    """
-    change.zero_()
-    _uncorrected_adam_(change, grad, first, second, lr=1.0, betas=betas, eps=eps)
-    weight.addcmul_(change, rate)
-
-
-def adam_rate(lr: Any, step: int, betas: tuple[float, float]) -> Any:
-    """Return learning rates with the bias corrections of step number `step` in them."""
-    return lr * math.sqrt(1.0 - betas[1] ** step) / (1.0 - betas[0] ** step)
-
-
-def _uncorrected_adam_(
-    weight: Tensor,
-    grad: Tensor,
-    first: Tensor,
-    second: Tensor,
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """Apply a step of torch's kernel, told that infinitely many are done: it corrects nothing."""
-    torch._fused_adam_(
-        [weight],
-        [grad],
-        [first],
-        [second],
-        [],
-        [_infinity(weight.device)],
-        lr=lr,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=0.0,
-        eps=eps,
-        amsgrad=False,
-        maximize=False,
-    )
-
-
-@cache
-def _infinity(device: torch.device) -> Tensor:
-    return torch.tensor(math.inf, dtype=torch.float32, device=device)
 
 
 @dataclass(frozen=True)

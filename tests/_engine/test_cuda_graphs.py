@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from sknets._engine import BlockGraphs, make_block_graphs
-from sknets._engine._products import TorchProducts
+from sknets._engine._products import CudaProducts, TorchProducts
 from sknets._nn import MLP
 from sknets.model_selection import VectorizedGridSearchCV
 from sknets.neural_network import CNNClassifier, MLPClassifier
@@ -66,7 +66,8 @@ def graphs(monkeypatch):
 
     # Kernels that NumPy runs are none of torch's.
     monkeypatch.setattr(
-        "sknets._engine._dense.make_products", lambda like, stacked: TorchProducts(stacked=stacked)
+        "sknets._engine._dense.make_products",
+        lambda like, stacked: TorchProducts(stacked=True) if stacked else CudaProducts(),
     )
     monkeypatch.setattr(
         "sknets._engine._dense.softplus", lambda x: torch.nn.functional.softplus(x, threshold=37)

@@ -3,15 +3,17 @@
 import pytest
 import torch
 
-from sknets._engine._products import NumpyProducts, TorchProducts
+from sknets._engine._products import CudaProducts, NumpyProducts, TorchProducts
 
 # (rows, inputs, outputs): one part, parts, a last axis that no number of parts divides.
 SHAPES = [(37, 5, 3), (200, 64, 100), (200, 100, 10), (200, 16, 10), (211, 100, 10), (7, 600, 500)]
 LEADS = [(), (1,), (3,)]
 
 
-def both(lead):
-    return NumpyProducts(stacked=bool(lead)), TorchProducts(stacked=bool(lead))
+def all_products(lead):
+    """Return what multiplies; CUDA's calls run anywhere."""
+    products = [NumpyProducts(stacked=bool(lead)), TorchProducts(stacked=bool(lead))]
+    return products if lead else [*products, CudaProducts()]
 
 
 def numbers(*shape, by_input=False):
@@ -34,7 +36,7 @@ def test_forward_products(n_rows, n_inputs, n_outputs, lead, by_input):
     weight = numbers(*lead, n_outputs, n_inputs, by_input=by_input)
     expected = x @ weight.mT + bias.unsqueeze(-2)
     rows, columns = numbers(*lead, n_rows, n_outputs), numbers(*lead, n_outputs, n_rows)
-    for products in both(lead):
+    for products in all_products(lead):
         affine = products.affine(bias, weight, rows)
         torch.testing.assert_close(run(affine, products.operand(x), rows), expected)
         logits = products.logits(bias, weight, columns)
@@ -47,7 +49,7 @@ def test_forward_products(n_rows, n_inputs, n_outputs, lead, by_input):
 def test_gradients_of_weights(n_rows, n_inputs, n_outputs, lead, by_input):
     x, delta = numbers(*lead, n_rows, n_inputs), numbers(*lead, n_rows, n_outputs)
     gradient = numbers(*lead, n_outputs, n_inputs, by_input=by_input)
-    for products in both(lead):
+    for products in all_products(lead):
         product = products.weight_gradient(delta, gradient)
         actual = run(product, products.operand(x), gradient)
         torch.testing.assert_close(actual, delta.mT @ x)
@@ -56,7 +58,7 @@ def test_gradients_of_weights(n_rows, n_inputs, n_outputs, lead, by_input):
 @pytest.mark.parametrize("lead", LEADS)
 def test_sums_and_scales(lead):
     delta, total, norm = numbers(*lead, 9, 4), numbers(*lead, 4), numbers(*lead)
-    for products in both(lead):
+    for products in all_products(lead):
         ones = products.operand(torch.ones(9, dtype=torch.float64))
         products.sum_rows(delta, ones, total)()
         torch.testing.assert_close(total, delta.sum(-2))

@@ -34,12 +34,12 @@ def gradients():
         yield [rng.normal(size=shape) * 10.0 ** (i % 7 - 3) for shape in ((4, 3), (3,))]
 
 
-def by_rate(optimiser):
+def at_a_tensor(optimiser):
     (rate,) = optimiser.next_rates(1)
     optimiser.update_at(torch.tensor(rate, dtype=torch.float64))
 
 
-BOTH_WAYS = pytest.mark.parametrize("update", [lambda optimiser: optimiser.update(), by_rate])
+BOTH_WAYS = pytest.mark.parametrize("update", [lambda optimiser: optimiser.update(), at_a_tensor])
 
 
 def assert_same_course(optimiser, params, reference, arrays, rtol=1e-12, update=None):

@@ -18,6 +18,7 @@ from sknets.model_selection import VectorizedGridSearchCV
 from sknets.neural_network import CNNClassifier, MLPClassifier
 from tests.common._estimators import each_estimator, fresh
 
+# A few epochs are not to converge; and torch says so where vmap runs a kernel a net.
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.filterwarnings("ignore:.*not converged", "ignore:.*performance drop"),
