@@ -70,14 +70,25 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
             code = subprocess.run(command, cwd=session.config.rootpath, check=False).returncode
             failure = f"its process ended with {code}" if code else None
             if part.exists():
-                results.add(pickle.loads(part.read_bytes()))
+                given = pickle.loads(part.read_bytes())
                 part.unlink()
             else:
-                results.add_absent(item.name, failure or "it gave no result")
-            outcome = "failed" if failure else "passed"
-            report = pytest.TestReport(item.nodeid, item.location, {}, outcome, failure, "call")
+                given = Results(absent={item.name: failure or "it gave no result"})
+            results.add(given)
+            report = _report(item, failure, given.absent.get(item.name))
             item.ihook.pytest_runtest_logreport(report=report)
     return True
+
+
+def _report(item: pytest.Item, failure: str | None, absence: str | None) -> pytest.TestReport:
+    """Return how a workload ended that ran in another process."""
+    outcome, longrepr = "passed", failure
+    if failure is not None:
+        outcome = "failed"
+    elif absence is not None:
+        path, line, _ = item.location
+        outcome, longrepr = "skipped", (path, line or 0, absence)
+    return pytest.TestReport(item.nodeid, item.location, {}, outcome, longrepr, "call")
 
 
 @pytest.hookimpl(wrapper=True)
