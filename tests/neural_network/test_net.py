@@ -1,4 +1,4 @@
-"""What NetClassifier promises beyond what test_mlp.py says of all networks."""
+"""What NetClassifier promises beyond what the files of MLPClassifier say of all networks."""
 
 import copy
 import inspect
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, make_multilabel_classification
+from sklearn.datasets import load_digits, make_multilabel_classification
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
@@ -47,12 +47,6 @@ def seeded(build, *args, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return build(*args)
-
-
-@pytest.fixture(scope="module")
-def iris():
-    X, y = load_iris(return_X_y=True)
-    return scale(X), y
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A vectorised search of linear models gives the results of scikit-learn's search, one by one."""
+"""Vectorised searches of logistic regressions give what scikit-learn's give, one by one."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknets import VectorizedGridSearchCV
-from sknets.linear_model import LogisticRegression, Perceptron
+from sknets.linear_model import LogisticRegression
+from tests.parity._same_results import assert_same_results, search_estimators, stacked_share
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -38,19 +39,6 @@ def iris():
 
 def logistic(**settings):
     return LogisticRegression(**{"device": "cpu", **settings})
-
-
-def assert_same_results(ours, theirs, atol=1e-9):
-    assert list(ours.cv_results_) == list(theirs.cv_results_)
-    for name, expected in theirs.cv_results_.items():
-        if "time" not in name and "param" not in name:
-            np.testing.assert_allclose(ours.cv_results_[name], expected, atol=atol, err_msg=name)
-    assert ours.cv_results_["params"] == theirs.cv_results_["params"]
-    assert ours.best_index_ == theirs.best_index_
-
-
-def all_in_stacks(search):
-    return all(place.startswith("stack") for row in search.vectorization_ for place in row)
 
 
 LOGISTIC = {
@@ -98,7 +86,7 @@ def test_logistic_regression(name):
     theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
     ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
     assert_same_results(ours, theirs)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
 
 
 @pytest.mark.parametrize(
@@ -136,24 +124,12 @@ def test_a_stacked_fit_takes_the_steps_of_a_single_one(load, C, solver):
     assert all(seconds >= 0 for seconds in stacked.history_["seconds"])
 
 
-def search_estimators(search, X, y):
-    """Return the fitted estimators of a search's folds, which a scorer sees."""
-    seen = []
-
-    def scorer(estimator, X, y):
-        seen.append(estimator)
-        return 0.0
-
-    search.set_params(scoring=scorer).fit(X, y)
-    return seen
-
-
 def test_figures_scores_are_scikit_learns_own_at_the_default_tol():
     grid = {"C": np.logspace(-4, 4, 20)}
     X, y = breast_cancer()
     theirs = GridSearchCV(TheirLogisticRegression(), grid, cv=10).fit(X, y)
     ours = VectorizedGridSearchCV(logistic(), grid, cv=10).fit(X, y)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
     for name in ("mean_test_score", "std_test_score", "rank_test_score"):
         np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], atol=1e-9)
 
@@ -164,7 +140,7 @@ def test_unequal_folds():
     theirs = GridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
     ours = VectorizedGridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
     assert_same_results(ours, theirs, atol=1e-7)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
 
 
 def steps_of_stacked_and_single_fits(estimator, X, y, cv, sample_weight=None):
@@ -179,7 +155,7 @@ def steps_of_stacked_and_single_fits(estimator, X, y, cv, sample_weight=None):
     grid = {"C": [0.01, 0.1]}
     search = VectorizedGridSearchCV(estimator, grid, cv=cv, refit=False, scoring=scorer)
     search.fit(X, y, **given)
-    assert all_in_stacks(search)
+    assert stacked_share(search) == 1
     folds = [(C, train) for C in grid["C"] for train, _ in cv]
     for stacked, (C, train) in zip(seen, folds, strict=True):
         weight = None if sample_weight is None else sample_weight[train]
@@ -237,7 +213,7 @@ def test_folds_on_threads(solver):
     estimator = logistic(max_iter=3 if solver == "lbfgs" else 1, solver=solver)
     settings = {"cv": 5, "scoring": "neg_log_loss"}
     ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
     theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
     assert_same_results(ours, theirs, atol=1e-7)
 
@@ -269,7 +245,7 @@ def test_sample_weight(class_weight):
     theirs = GridSearchCV(estimator, {"C": CS}, cv=3).fit(X, y, sample_weight=weight)
     ours = VectorizedGridSearchCV(estimator, {"C": CS}, cv=3).fit(X, y, sample_weight=weight)
     assert_same_results(ours, theirs)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
 
 
 def test_pipeline():
@@ -279,7 +255,7 @@ def test_pipeline():
     theirs = GridSearchCV(pipeline, grid, cv=4).fit(X, y)
     ours = VectorizedGridSearchCV(pipeline, grid, cv=4).fit(X, y)
     assert_same_results(ours, theirs)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
 
 
 def test_float32():
@@ -288,7 +264,7 @@ def test_float32():
     theirs = GridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
     ours = VectorizedGridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
     assert_same_results(ours, theirs, atol=1 / 130)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
     assert ours.best_estimator_.coef_.dtype == np.float32
 
 
@@ -312,7 +288,7 @@ def test_sparse_rows(load, solver):
     theirs = GridSearchCV(estimator, {"C": CS[:3]}, cv=3).fit(X, y)
     ours = VectorizedGridSearchCV(estimator, {"C": CS[:3]}, cv=3).fit(X, y)
     assert_same_results(ours, theirs)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
 
 
 def test_a_fold_without_a_class():
@@ -322,7 +298,7 @@ def test_a_fold_without_a_class():
     theirs = GridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
     ours = VectorizedGridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
     assert_same_results(ours, theirs)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
 
 
 def test_logits_beyond_exp():
@@ -331,7 +307,7 @@ def test_logits_beyond_exp():
     theirs = GridSearchCV(logistic(max_iter=20), {"C": [1.0, np.inf]}, cv=3).fit(X, y)
     ours = VectorizedGridSearchCV(logistic(max_iter=20), {"C": [1.0, np.inf]}, cv=3).fit(X, y)
     assert_same_results(ours, theirs)
-    assert all_in_stacks(ours)
+    assert stacked_share(ours) == 1
 
 
 @pytest.mark.parametrize(
@@ -366,110 +342,3 @@ def test_values_that_overflow_fail_as_they_do_alone():
     with pytest.raises(ValueError, match="must stay finite") as stacked:
         VectorizedGridSearchCV(logistic(), {"C": [1.0]}, cv=3, error_score="raise").fit(X, y)
     assert str(stacked.value).startswith(str(alone.value)[:40])
-
-
-def wide(n=400, n_features=150):
-    """Rows with so many features that a perceptron takes them in blocks."""
-    X, y = load_digits(return_X_y=True)
-    projection = np.random.RandomState(0).uniform(-1, 1, (64, n_features))
-    return X[:n] @ projection / 64, y[:n]
-
-
-def wide_binary():
-    X, y = wide()
-    return X, np.where(y % 2, "odd", "even")
-
-
-def perceptron(**settings):
-    return Perceptron(**{"device": "cpu", "max_iter": 30, **settings})
-
-
-PERCEPTRON = {
-    "rates": (perceptron(), {"eta0": [0.1, 1.0, 3.0]}, wide),
-    "binary": (perceptron(), {"eta0": [0.1, 1.0], "tol": [1e-3, None]}, wide_binary),
-    "stops": (
-        perceptron(),
-        {"tol": [1e-3, 1e-1, None], "n_iter_no_change": [1, 5], "max_iter": [3, 20]},
-        wide,
-    ),
-    "class weights": (
-        perceptron(),
-        {"class_weight": [None, "balanced", {0: 3.0}], "eta0": [0.5, 1.0]},
-        wide,
-    ),
-    "penalty": (perceptron(penalty="l2"), {"alpha": [1e-5, 1e-3], "tol": [1e-3, 1e-1]}, wide),
-    "seeds": (perceptron(), {"random_state": [0, 1], "eta0": [0.5, 1.0]}, wide),
-    "unshuffled": (perceptron(shuffle=False, random_state=None), {"eta0": [0.5, 1.0]}, wide),
-    "early stopping": (
-        perceptron(early_stopping=True),
-        {"validation_fraction": [0.1, 0.3], "tol": [1e-3, 1e-2], "eta0": [0.5, 1.0]},
-        wide,
-    ),
-    "no intercept": (perceptron(fit_intercept=False), {"eta0": [0.5, 1.0]}, wide),
-    "short rows, penalised": (perceptron(penalty="l2"), {"tol": [1e-3, 1e-1]}, digits),
-}
-
-
-@pytest.mark.parametrize("name", PERCEPTRON)
-def test_perceptron(name):
-    estimator, grid, load = PERCEPTRON[name]
-    X, y = load()
-    settings = {"cv": 3, "return_train_score": True}
-    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
-    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
-    assert_same_results(ours, theirs)
-    assert all_in_stacks(ours)
-
-
-def test_a_stacked_perceptron_tells_what_a_single_one_tells():
-    X, y = wide()
-    every = np.arange(len(y))
-    grid = {"tol": [1e-3, None], "eta0": [0.5, 2.0], "early_stopping": [True, False]}
-    search = VectorizedGridSearchCV(perceptron(), grid, cv=[(every, every[:9])], refit=False)
-    for stacked in search_estimators(search, X, y):
-        alone = clone(stacked).fit(X, y)
-        assert stacked.n_iter_ == alone.n_iter_
-        assert stacked.t_ == alone.t_
-        np.testing.assert_allclose(stacked.coef_, alone.coef_, atol=1e-9)
-        np.testing.assert_allclose(stacked.intercept_, alone.intercept_, atol=1e-9)
-        assert list(stacked.history_) == list(alone.history_)
-        for name in set(alone.history_) - {"seconds"}:
-            np.testing.assert_allclose(
-                stacked.history_[name], alone.history_[name], atol=1e-9, err_msg=name
-            )
-
-
-def test_perceptron_with_sample_weight_and_sparse_rows():
-    X, y = wide()
-    X = sparse.csr_array(np.where(np.abs(X) < 0.5, 0.0, X))
-    weight = np.random.RandomState(0).uniform(size=len(y))
-    grid = {"eta0": [0.5, 1.0], "class_weight": [None, "balanced"]}
-    theirs = GridSearchCV(perceptron(), grid, cv=3).fit(X, y, sample_weight=weight)
-    ours = VectorizedGridSearchCV(perceptron(), grid, cv=3).fit(X, y, sample_weight=weight)
-    assert_same_results(ours, theirs)
-    assert all_in_stacks(ours)
-
-
-def test_a_diverging_perceptron_fails_alone():
-    X, y = wide()
-    grid = {"eta0": [1.0, 1e308]}
-    settings = {"cv": 3, "error_score": -1.0}
-    with pytest.warns(FitFailedWarning, match="must stay finite"):
-        ours = VectorizedGridSearchCV(perceptron(), grid, **settings).fit(X, y)
-    with pytest.warns(FitFailedWarning, match="must stay finite"):
-        theirs = GridSearchCV(perceptron(), grid, **settings).fit(X, y)
-    assert_same_results(ours, theirs)
-
-
-@pytest.mark.parametrize(
-    ("settings", "load", "reason"),
-    [
-        ({"penalty": "l1"}, wide, "shares nothing"),
-        ({"random_state": None}, wide, "not an integer"),
-    ],
-)
-def test_a_perceptron_that_shares_nothing_says_so(settings, load, reason):
-    X, y = load()
-    estimator = perceptron(max_iter=3, **settings)
-    search = VectorizedGridSearchCV(estimator, {"eta0": [0.5, 1.0]}, cv=2).fit(X, y)
-    assert reason in search.vectorization_[0][0]

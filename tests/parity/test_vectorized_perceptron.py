@@ -1,0 +1,127 @@
+"""Vectorised searches of perceptrons give what scikit-learn's give, one by one."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV
+
+from sknets import VectorizedGridSearchCV
+from sknets.linear_model import Perceptron
+from tests.parity._same_results import assert_same_results, search_estimators, stacked_share
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def digits(n=400):
+    X, y = load_digits(return_X_y=True)
+    return X[:n] / 16, y[:n]
+
+
+def wide(n=400, n_features=150):
+    """Rows with so many features that a perceptron takes them in blocks."""
+    X, y = load_digits(return_X_y=True)
+    projection = np.random.RandomState(0).uniform(-1, 1, (64, n_features))
+    return X[:n] @ projection / 64, y[:n]
+
+
+def wide_binary():
+    X, y = wide()
+    return X, np.where(y % 2, "odd", "even")
+
+
+def perceptron(**settings):
+    return Perceptron(**{"device": "cpu", "max_iter": 30, **settings})
+
+
+PERCEPTRON = {
+    "rates": (perceptron(), {"eta0": [0.1, 1.0, 3.0]}, wide),
+    "binary": (perceptron(), {"eta0": [0.1, 1.0], "tol": [1e-3, None]}, wide_binary),
+    "stops": (
+        perceptron(),
+        {"tol": [1e-3, 1e-1, None], "n_iter_no_change": [1, 5], "max_iter": [3, 20]},
+        wide,
+    ),
+    "class weights": (
+        perceptron(),
+        {"class_weight": [None, "balanced", {0: 3.0}], "eta0": [0.5, 1.0]},
+        wide,
+    ),
+    "penalty": (perceptron(penalty="l2"), {"alpha": [1e-5, 1e-3], "tol": [1e-3, 1e-1]}, wide),
+    "seeds": (perceptron(), {"random_state": [0, 1], "eta0": [0.5, 1.0]}, wide),
+    "unshuffled": (perceptron(shuffle=False, random_state=None), {"eta0": [0.5, 1.0]}, wide),
+    "early stopping": (
+        perceptron(early_stopping=True),
+        {"validation_fraction": [0.1, 0.3], "tol": [1e-3, 1e-2], "eta0": [0.5, 1.0]},
+        wide,
+    ),
+    "no intercept": (perceptron(fit_intercept=False), {"eta0": [0.5, 1.0]}, wide),
+    "short rows, penalised": (perceptron(penalty="l2"), {"tol": [1e-3, 1e-1]}, digits),
+}
+
+
+@pytest.mark.parametrize("name", PERCEPTRON)
+def test_perceptron(name):
+    estimator, grid, load = PERCEPTRON[name]
+    X, y = load()
+    settings = {"cv": 3, "return_train_score": True}
+    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+    assert stacked_share(ours) == 1
+
+
+def test_a_stacked_perceptron_tells_what_a_single_one_tells():
+    X, y = wide()
+    every = np.arange(len(y))
+    grid = {"tol": [1e-3, None], "eta0": [0.5, 2.0], "early_stopping": [True, False]}
+    search = VectorizedGridSearchCV(perceptron(), grid, cv=[(every, every[:9])], refit=False)
+    for stacked in search_estimators(search, X, y):
+        alone = clone(stacked).fit(X, y)
+        assert stacked.n_iter_ == alone.n_iter_
+        assert stacked.t_ == alone.t_
+        np.testing.assert_allclose(stacked.coef_, alone.coef_, atol=1e-9)
+        np.testing.assert_allclose(stacked.intercept_, alone.intercept_, atol=1e-9)
+        assert list(stacked.history_) == list(alone.history_)
+        for name in set(alone.history_) - {"seconds"}:
+            np.testing.assert_allclose(
+                stacked.history_[name], alone.history_[name], atol=1e-9, err_msg=name
+            )
+
+
+def test_perceptron_with_sample_weight_and_sparse_rows():
+    X, y = wide()
+    X = sparse.csr_array(np.where(np.abs(X) < 0.5, 0.0, X))
+    weight = np.random.RandomState(0).uniform(size=len(y))
+    grid = {"eta0": [0.5, 1.0], "class_weight": [None, "balanced"]}
+    theirs = GridSearchCV(perceptron(), grid, cv=3).fit(X, y, sample_weight=weight)
+    ours = VectorizedGridSearchCV(perceptron(), grid, cv=3).fit(X, y, sample_weight=weight)
+    assert_same_results(ours, theirs)
+    assert stacked_share(ours) == 1
+
+
+def test_a_diverging_perceptron_fails_alone():
+    X, y = wide()
+    grid = {"eta0": [1.0, 1e308]}
+    settings = {"cv": 3, "error_score": -1.0}
+    with pytest.warns(FitFailedWarning, match="must stay finite"):
+        ours = VectorizedGridSearchCV(perceptron(), grid, **settings).fit(X, y)
+    with pytest.warns(FitFailedWarning, match="must stay finite"):
+        theirs = GridSearchCV(perceptron(), grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "load", "reason"),
+    [
+        ({"penalty": "l1"}, wide, "shares nothing"),
+        ({"random_state": None}, wide, "not an integer"),
+    ],
+)
+def test_a_perceptron_that_shares_nothing_says_so(settings, load, reason):
+    X, y = load()
+    estimator = perceptron(max_iter=3, **settings)
+    search = VectorizedGridSearchCV(estimator, {"eta0": [0.5, 1.0]}, cv=2).fit(X, y)
+    assert reason in search.vectorization_[0][0]
