@@ -131,9 +131,14 @@ def _limit_torch(n_threads: int | None) -> Iterator[None]:
         return
     set_mkl_threads = _set_mkl_threads()
     before = 0 if set_mkl_threads is None else set_mkl_threads(n_threads)
+    # Not by threadpoolctl's own `limit`, which takes as long as a prediction of ten rows.
+    pools = [(pool, pool.num_threads) for pool in _torch_openmp().lib_controllers]
     try:
-        with _torch_openmp().limit(limits=n_threads):
-            yield
+        for pool, _ in pools:
+            pool.set_num_threads(n_threads)
+        yield
     finally:
+        for pool, n_before in pools:
+            pool.set_num_threads(n_before)
         if set_mkl_threads is not None:
             set_mkl_threads(before)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sknets._core import Threads, limit_threads
 from sknets._data import Rows
 from sknets._engine._dense_forward import dense_forward
+from sknets._engine._threads import useful_threads
 from sknets._nn import Loss
 
 # Too few to be worth a look at the module.
@@ -31,20 +33,23 @@ def logits_in_blocks(
             yield from dense.in_blocks(rows)
             return
     block = rows.n if rows.n <= _FEW_ROWS else _rows_of_a_block(module, rows)
+    limit = Threads()
+    if rows.n > 1 and rows.device.type == "cpu":
+        limit = Threads(torch=useful_threads(module, rows.n_features, block).torch)
     was_training = module.training
     if was_training:
         module.eval()
     try:
         for start in range(0, rows.n, block):
             stop = min(start + block, rows.n)
-            with torch.no_grad():
+            with torch.no_grad(), limit_threads(limit):
                 x = rows.slice(start, stop)
                 if autocast is None:
                     logits = module(x)
                 else:
                     with torch.autocast(x.device.type, autocast):
                         logits = module(x)
-                yield start, stop, logits.to(rows.dtype)
+            yield start, stop, logits.to(rows.dtype)
     finally:
         if was_training:
             module.train()

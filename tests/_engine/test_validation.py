@@ -113,3 +113,25 @@ def test_autocast_gives_logits_in_the_dtype_of_the_rows(X):
     assert low.dtype == torch.float32
     assert not torch.equal(low, full)
     torch.testing.assert_close(low, full, rtol=0.05, atol=0.05)
+
+
+class Watched(nn.Linear):
+    """Notes how many threads torch has while it runs."""
+
+    def forward(self, x):
+        self.n_threads = torch.get_num_threads()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("n_features", "n_threads"), [(64, 1), (3000, 2)])
+def test_small_work_has_one_thread(n_features, n_threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rows = make_rows(np.zeros((200, n_features)), dtype=torch.float64, device=CPU)
+        module = Watched(n_features, 100, dtype=torch.float64)
+        for _ in logits_in_blocks(module, rows):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert module.n_threads == n_threads
