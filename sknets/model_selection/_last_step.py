@@ -5,7 +5,9 @@ from __future__ import annotations
 from inspect import getattr_static
 from typing import Any
 
+from sklearn import get_config
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import process_routing
 
 _FIT_OF_PIPELINES = [getattr_static(Pipeline, name) for name in ("fit", "_fit")]
 
@@ -28,7 +30,27 @@ def is_plain_pipeline(estimator: Any) -> bool:
     return all(mine is theirs for mine, theirs in zip(own, _FIT_OF_PIPELINES, strict=True))
 
 
-def weight_name(estimator: Any) -> str:
-    """Return the name under which ``fit`` takes sample weights."""
-    prefix = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
-    return f"{prefix}sample_weight"
+def split_fit_params(estimator: Any, params: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Return the sample weights that reach the classifier, and the names of all else in `params`.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A classifier, or a plain pipeline.
+    params : dict
+        What its ``fit`` is given.
+    """
+    own, others = dict(params), []
+    if isinstance(estimator, Pipeline) and params:
+        last = estimator.steps[-1][0]
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(estimator, "fit", **params)
+            given = {step: [*to.values()] for step, to in routed.items()}
+            own = routed[last].fit
+            others = [name for step in given if step != last for to in given[step] for name in to]
+        else:
+            prefix = f"{last}__"
+            own = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
+            others = [name for name in params if not name.startswith(prefix)]
+    weight = own.pop("sample_weight", None)
+    return weight, sorted({*others, *own})

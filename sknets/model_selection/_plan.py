@@ -16,7 +16,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sknets._base import StackedFit, why_not_stacked
 from sknets._core import PLAIN_TYPES
 from sknets._core._sklearn import num_samples, safe_indexing
-from sknets.model_selection._last_step import is_plain_pipeline, last_step, weight_name
+from sknets.model_selection._last_step import is_plain_pipeline, last_step, split_fit_params
 from sknets.model_selection._preparation import prepare_stacks
 from sknets.model_selection._progress import SearchProgress
 from sknets.model_selection._stack_tasks import Workers, run_stacks
@@ -48,12 +48,15 @@ class PlannedFit:
         What its fit raised.
     seconds : float
         Its fit's time, or its share of its stack's.
+    weight : array-like or None
+        Sample weights that reach its classifier.
     """
 
     estimator: Any
     where: str = ""
     error: Exception | None = None
     seconds: float = 0.0
+    weight: Any = None
     stacked: StackedFit | None = None
 
 
@@ -143,23 +146,20 @@ class Plan:
 
     def _may_stack(self, fit: PlannedFit) -> bool:
         try:
-            reason = why_not_stacked(last_step(fit.estimator))
+            reason = why_not_stacked(last_step(fit.estimator)) or self._why_not_this_data(fit)
         except Exception:  # a bad value, of which the fit itself tells
             reason = "its settings are not valid"
-        reason = reason or self._why_not_this_data(fit)
         fit.where = reason or ""
         return reason is None
 
     def _why_not_this_data(self, fit: PlannedFit) -> str | None:
         if not is_plain_pipeline(fit.estimator):
             return f"{type(fit.estimator).__name__} is a pipeline with a fit of its own"
-        name = weight_name(fit.estimator)
-        others = set(self.fit_params) - {name}
+        fit.weight, others = split_fit_params(fit.estimator, self.fit_params)
         if others:
-            return f"fit is given {sorted(others)}"
-        weight = self.fit_params.get(name)
-        if weight is not None and not _is_per_row(weight, self.X):
-            return f"{name} is not one number a row"
+            return f"fit is given {others}"
+        if fit.weight is not None and not _is_per_row(fit.weight, self.X):
+            return "sample_weight is not one number a row"
         return None
 
     def _run_alone(self, keys: Sequence[tuple[int, int]], progress: SearchProgress) -> None:

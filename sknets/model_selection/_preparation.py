@@ -8,7 +8,7 @@ another into one X.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from sknets._base import StackedFit, TrainingData, stacker_of
 from sknets._core import PLAIN_TYPES
 from sknets._core._sklearn import feature_names, safe_indexing
 from sknets._data import LabelCodec
-from sknets.model_selection._last_step import has_transformers, last_step, weight_name
+from sknets.model_selection._last_step import has_transformers, last_step
 
 if TYPE_CHECKING:
     from sknets.model_selection._plan import Plan
@@ -43,7 +43,7 @@ def prepare_stacks(
         setting = None
         if has_transformers(estimator):
             setting = _setting_of_transformers(plan.candidates[key[0]], estimator.steps[-1][0])
-        place = (str(last.device), repr(last.precision))
+        place = (str(last.device), repr(last.precision), id(plan.fits[key].weight))
         groups.setdefault((type(last), setting, *place), []).append(key)
     return [left for group in groups.values() for left in _Group(plan, group, device).prepare()]
 
@@ -58,6 +58,26 @@ def _setting_of_transformers(candidate: dict[str, Any], last: str) -> tuple:
         for name, value in sorted(candidate.items())
         if name != last and not name.startswith(f"{last}__")
     )
+
+
+@dataclass
+class _Parts:
+    """The transformed rows of some folds, and where they lie once they are joined."""
+
+    X: list[Any] = field(default_factory=list)
+    y: list[Any] = field(default_factory=list)
+    weights: list[Any] = field(default_factory=list)
+    rows: dict[int, np.ndarray] = field(default_factory=dict)
+    n: int = 0
+
+    def add(self, fold: int, X: Any, y: Any, weight: Any) -> None:
+        """Lay a fold after the others."""
+        n = X.shape[0]
+        self.X.append(X)
+        self.y.append(y)
+        self.weights.append(weight)
+        self.rows[fold] = np.arange(self.n, self.n + n)
+        self.n += n
 
 
 class _Group:
@@ -75,22 +95,17 @@ class _Group:
     def prepare(self) -> list[Key]:
         """Set ``fit.stacked`` where possible; return the other keys."""
         plan = self.plan
-        weight = plan.fit_params.get(weight_name(self.first))
+        weight = plan.fits[self.keys[0]].weight
         if has_transformers(self.first):
             self._transform(weight)
         else:
             self._share(plan.X, plan.y, weight, dict(enumerate(t for t, _ in plan.splits)))
         return self.left_out
 
-    def _leave_out(self, reason: str) -> None:
-        for key in self.keys:
-            self.plan.fits[key].where = reason
-            self.left_out.append(key)
-
     def _transform(self, weight: Any) -> None:
-        """Fit the transformers on each fold and lay their outputs one after another."""
+        """Fit the transformers on each fold and lay outputs of one kind one after another."""
         plan = self.plan
-        parts, labels, weights, rows, start = [], [], [], {}, 0
+        kinds: dict[tuple, _Parts] = {}
         for fold in sorted({fold for _, fold in self.keys}):
             started = perf_counter()
             train = plan.splits[fold][0]
@@ -104,26 +119,17 @@ class _Group:
             except Exception as error:  # the candidates of this fold fail, as they would alone
                 self._fail(fold, error)
                 continue
-            parts.append(part)
-            labels.append(y)
-            if weight is not None:
-                weights.append(safe_indexing(weight, train))
-            rows[fold] = np.arange(start, start + len(train))
-            start += len(train)
+            # How many features transformers give may depend on the rows that they have seen.
+            parts = kinds.setdefault((sparse.issparse(part), part.shape[1:]), _Parts())
+            parts.add(fold, part, y, None if weight is None else safe_indexing(weight, train))
             self._seconds[fold] = perf_counter() - started
             for key in self.keys:
                 if key[1] == fold:
                     pipeline = plan.fits[key].estimator
                     pipeline.steps = [*head.steps, pipeline.steps[-1]]
-        if not parts:
-            return
-        if len({sparse.issparse(part) for part in parts}) != 1:
-            self._leave_out("the transformers give sparse rows on some folds alone")
-            return
-        if len({part.shape[1:] for part in parts}) != 1:
-            self._leave_out("the transformers give another number of features on each fold")
-            return
-        self._share(_join(parts), _join(labels), _join(weights) if weights else None, rows)
+        for parts in kinds.values():
+            weights = _join(parts.weights) if weight is not None else None
+            self._share(_join(parts.X), _join(parts.y), weights, parts.rows)
 
     def _fail(self, fold: int, error: Exception) -> None:
         for key in self.keys:
@@ -133,7 +139,8 @@ class _Group:
         self.keys = [key for key in self.keys if key[1] != fold]
 
     def _share(self, X: Any, y: Any, weight: Any, rows: dict[int, np.ndarray]) -> None:
-        """Check and encode the data of all folds at once, and hand it to the fits."""
+        """Check and encode the data of some folds at once, and hand it to their fits."""
+        keys = [key for key in self.keys if key[1] in rows]
         probe = clone(last_step(self.first))
         before = set(vars(probe))
         if self.device is not None:
@@ -143,11 +150,13 @@ class _Group:
         try:
             data = stacker.check_data(probe, X, y, weight)
         except Exception:  # each fit then says for itself what is wrong
-            self._leave_out("the data as a whole is not valid")
+            for key in keys:
+                self.plan.fits[key].where = "the data as a whole is not valid"
+            self.left_out += keys
             return
         learned = {name: value for name, value in vars(probe).items() if name not in before}
         shown = _data_by_fold(data, rows)
-        for key in self.keys:
+        for key in keys:
             fit, fold = self.plan.fits[key], key[1]
             last = last_step(fit.estimator)
             vars(last).update(learned)

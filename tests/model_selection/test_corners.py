@@ -11,6 +11,7 @@ from scipy.stats import uniform
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
 from sklearn.metrics import accuracy_score, check_scoring, f1_score, make_scorer
 from sklearn.model_selection import (
@@ -24,6 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     OneHotEncoder,
     StandardScaler,
+    scale,
 )
 
 from sknets.linear_model import LogisticRegression, Perceptron
@@ -59,6 +61,22 @@ def test_rates_of_dropout_under_another_loss(data, loss, rates):
 
     search = both(mlp(loss=loss), {"dropout": rates}, *data, scoring=size, cv=3)
     assert all(place.startswith("stack ") for row in search.vectorization_ for place in row)
+
+
+def test_routed_weights_of_a_pipeline(data):
+    X, y = data
+    weight = np.random.RandomState(0).uniform(size=len(y))
+    with config_context(enable_metadata_routing=True):
+        net = mlp().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), net)
+        grid = {"mlpclassifier__alpha": [1e-4, 1.0]}
+        search = both(pipeline, grid, X, y, {"sample_weight": weight}, cv=3)
+        assert all(place.startswith("stack ") for row in search.vectorization_ for place in row)
+        plain = both(pipeline, grid, X, y, cv=3)
+        assert (search.cv_results_["mean_test_score"] != plain.cv_results_["mean_test_score"]).any()
+        pipeline[0].set_fit_request(sample_weight=True)
+        search = both(pipeline, grid, X, y, {"sample_weight": weight}, cv=3)
+        assert "fit is given ['sample_weight']" in search.vectorization_[0][0]
 
 
 def test_routed_groups(data):
@@ -246,6 +264,38 @@ def test_lists_of_rows_that_nothing_makes_an_array(data):
     both(pipeline, {"net__alpha": [1e-4, 1.0]}, X.tolist(), y, cv=2)
 
 
+def assert_stacks_of_folds(search, n_stacks):
+    """All fits of a fold are in one stack, and there are so many."""
+    places = np.array(search.vectorization_)
+    assert all(place.startswith("stack ") for place in places.ravel())
+    assert all(len(set(fold)) == 1 for fold in places.T)
+    assert len(set(places.ravel())) == n_stacks
+
+
+class CountingPCA(PCA):
+    """Counts the fits of all its clones."""
+
+    n_fits = 0
+
+    def fit_transform(self, X, y=None):
+        type(self).n_fits += 1
+        return super().fit_transform(X, y)
+
+
+def test_transformers_that_give_other_numbers_of_features_on_each_fold(data):
+    X, y = data
+    X = scale(X[np.argsort(y)])  # one kind of flower is missing in each fold
+    widths = [PCA(0.95).fit(X[train]).n_components_ for train, _ in KFold(3).split(X)]
+    assert len(set(widths)) == 2
+    pipeline = make_pipeline(CountingPCA(0.95), mlp())
+    grid = {"mlpclassifier__alpha": [1e-4, 1e-2, 1.0]}
+    CountingPCA.n_fits = 0
+    search = VectorizedGridSearchCV(pipeline, grid, cv=KFold(3), refit=False).fit(X, y)
+    assert CountingPCA.n_fits == 3
+    assert_stacks_of_folds(search, 2)
+    both(pipeline, grid, X, y, cv=KFold(3))
+
+
 def test_transformers_that_give_sparse_rows_on_some_folds(data):
     _, y = data
     X = np.c_[(np.arange(150) >= 75) | (np.arange(150) % 9 == 0), np.arange(150.0)]
@@ -257,7 +307,7 @@ def test_transformers_that_give_sparse_rows_on_some_folds(data):
     assert kinds == {True, False}
     pipeline = Pipeline([("both", transformer), ("net", mlp())])
     search = both(pipeline, {"net__alpha": [1e-4, 1.0]}, X, y, cv=KFold(3))
-    assert "sparse rows on some folds" in search.vectorization_[0][0]
+    assert_stacks_of_folds(search, 2)
 
 
 def test_a_clipped_batch_is_told_of_in_stacks_too(data):
