@@ -155,6 +155,8 @@ class Plan:
     def _why_not_this_data(self, fit: PlannedFit) -> str | None:
         if not is_plain_pipeline(fit.estimator):
             return f"{type(fit.estimator).__name__} is a pipeline with a fit of its own"
+        if getattr(fit.estimator, "verbose", False):
+            return "verbose is set"
         fit.weight, others = split_fit_params(fit.estimator, self.fit_params)
         if others:
             return f"fit is given {others}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from inspect import signature
+from inspect import getattr_static, signature
 from numbers import Integral
 from typing import Any
 
@@ -12,9 +12,7 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import is_classifier
 from sklearn.callback import ProgressBar
-from sklearn.model_selection import (
-    check_cv,
-)
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, check_cv
 from sklearn.utils import indexable
 
 from sknets._base import stacker_of
@@ -37,6 +35,9 @@ STACK_CONSTRAINTS = {
     "max_stack_bytes": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "devices": ["array-like", None],
 }
+
+
+_RUN_SEARCH = [getattr_static(kind, "_run_search") for kind in (GridSearchCV, RandomizedSearchCV)]
 
 
 class Vectorized:
@@ -74,7 +75,9 @@ class Vectorized:
             n_candidates = len(self.cv_results_["params"])
             self.vectorization_ = [[plan] * self.n_splits_ for _ in range(n_candidates)]
             return self
-        search = PlannedSearch(
+        # scikit-learn's callbacks call a search by the name of its class.
+        named = type(type(self).__name__, (PlannedSearch,), {})
+        search = named(
             make_stand_in(plan),
             None if self.max_stack_bytes == "auto" else self.max_stack_bytes,
             scoring=_over_rows(self.scoring, plan),
@@ -114,6 +117,8 @@ class Vectorized:
         last = last_step(self.estimator)
         if stacker_of(last) is None:
             return f"{type(last).__name__} is not fitted in stacks"
+        if getattr_static(type(self), "_run_search") not in _RUN_SEARCH:
+            return f"{type(self).__name__} chooses its candidates in a way of its own"
         if y is None:
             return "there is no y"
         if get_config()["array_api_dispatch"]:
@@ -121,6 +126,9 @@ class Vectorized:
         callbacks = getattr(self, "_skl_callbacks", None) or []
         if any(not isinstance(callback, ProgressBar) for callback in callbacks):
             return "the search has callbacks that want to hear of every fit"
+        parts = [self.estimator, *self.estimator.get_params().values()]
+        if any(getattr(part, "_skl_callbacks", None) for part in parts):
+            return "the estimator has callbacks"
         candidates = list(self._list_candidates())
         X, y = indexable(X, y)
         with warnings.catch_warnings():
@@ -166,6 +174,10 @@ class _OverRows:
     def __init__(self, scorer: Callable, plan: Plan) -> None:
         self.scorer = scorer
         self.plan = plan
+
+    def __repr__(self) -> str:
+        """Return the user's scorer's own, for messages."""
+        return repr(self.scorer)
 
     def __getattr__(self, name: str) -> Any:
         if name != "get_metadata_routing":  # scikit-learn asks whether there is one

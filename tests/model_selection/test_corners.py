@@ -167,6 +167,33 @@ def mean_square(estimator, X, y):
     return float(np.mean(estimator.decision_function(X) ** 2))
 
 
+@pytest.mark.parametrize("kind", [GridSearchCV, VectorizedGridSearchCV])
+def test_an_error_names_the_scorer_of_the_user(data, kind):
+    with pytest.raises(ValueError, match=r"scorer=<function text_score at"):
+        kind(mlp(), {"alpha": [1.0]}, cv=2, scoring=text_score).fit(*data)
+
+
+def text_score(estimator, X, y):
+    return "good"
+
+
+@pytest.mark.parametrize("kind", [GridSearchCV, VectorizedGridSearchCV])
+def test_a_search_of_the_users_own(data, kind):
+    class Halves(kind):
+        def _run_search(self, evaluate_candidates):
+            evaluate_candidates([{"alpha": value / 2} for value in self.param_grid["alpha"]])
+
+    search = Halves(mlp(), {"alpha": [1e-4, 1.0]}, cv=2).fit(*data)
+    assert search.cv_results_["params"] == [{"alpha": 5e-5}, {"alpha": 0.5}]
+
+
+@pytest.mark.parametrize("kind", [GridSearchCV, VectorizedGridSearchCV])
+def test_a_pipeline_that_tells_of_its_steps(data, kind, capsys):
+    pipeline = make_pipeline(StandardScaler(), mlp(), verbose=True)
+    kind(pipeline, {"mlpclassifier__alpha": [1e-4, 1.0]}, cv=2, refit=False).fit(*data)
+    assert capsys.readouterr().out.count("(step 2 of 2) Processing mlpclassifier") == 4
+
+
 @pytest.mark.parametrize("scoring", [mean_square, {"one": mean_square, "two": "accuracy"}])
 def test_scores_after_a_search_with_a_function(data, scoring):
     X, y = data

@@ -2,9 +2,11 @@
 
 import joblib
 import pytest
-from sklearn.callback import ProgressBar
+from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sknets import MLPClassifier, VectorizedGridSearchCV
 
@@ -92,6 +94,26 @@ def test_a_callback_of_the_user_sees_the_fits_themselves():
         heard.append(callback.heard.count("MLPClassifier"))
     assert heard[0] == heard[1] > 0
     assert "callbacks" in search.vectorization_[0][0]
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_a_callback_of_the_estimator_belongs_to_the_search_it_is_in(in_pipeline):
+    X, y = load_iris(return_X_y=True)
+    for kind in (GridSearchCV, VectorizedGridSearchCV):
+        monitor = ScoringMonitor(scoring="accuracy")
+        estimator, name = net().set_callbacks(monitor), "alpha"
+        if in_pipeline:
+            estimator, name = make_pipeline(StandardScaler(), estimator), "mlpclassifier__alpha"
+        search = kind(estimator, {name: [1e-4, 1.0]}, cv=2).fit(X, y)
+        logs = monitor.get_logs(select="all")
+        assert [log.estimator_name for log in logs] == [kind.__name__]
+    assert search.vectorization_ == [["the estimator has callbacks"] * 2] * 2
+
+
+def test_a_bar_that_is_not_the_searchs_own_is_refused():
+    search = VectorizedGridSearchCV(net().set_callbacks(ProgressBar()), {"alpha": [1.0]}, cv=2)
+    with pytest.raises(ValueError, match=r"meta-estimator \(VectorizedGridSearchCV\) can't have"):
+        search.fit(*load_iris(return_X_y=True))
 
 
 def test_verbose_prints_while_the_stack_runs(capsys):
