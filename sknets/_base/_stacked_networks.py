@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeGuard
 
@@ -158,8 +159,10 @@ class NetworkStacker(Stacker):
         stacks = _make_stacks(ready, members, modules[0])
         try:
             if not _is_closed(modules[0], ready[0].estimator):
-                check_modules(modules)
-            if len(stacks) == 1:
+                with _without_vmaps_warning():
+                    check_modules(modules)
+                    stacks[0].run(after_epoch)
+            elif len(stacks) == 1:
                 stacks[0].run(after_epoch)
             else:
                 most = max(member.settings["max_epochs"] for member in members)
@@ -170,9 +173,18 @@ class NetworkStacker(Stacker):
             raise CannotStack(f"torch.func.vmap cannot run its module: {reason}") from error
         for fit, member, module in zip(ready, members, modules, strict=True):
             try:
+                resolve_batch_size(fit.estimator, len(member.rows))  # for its warning
                 _finish(fit, member, module, stacks[0].engine)
             except Warning as error:  # where warnings are errors, it is this fit's alone
                 fit.error = error
+
+
+@contextmanager
+def _without_vmaps_warning() -> Iterator[None]:
+    """Keep to ourselves that torch runs an operation of a module net by net: results are right."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        yield
 
 
 def _numbers_inside(module: nn.Module, row: torch.Tensor) -> int:
@@ -187,7 +199,8 @@ def _numbers_inside(module: nn.Module, row: torch.Tensor) -> int:
     hooks = [layer.register_forward_hook(count) for layer in leaves]
     try:
         parameter = next(module.parameters())
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one row is the search's idea, not the user's
             module.eval()(row.to(parameter.device, parameter.dtype))
     finally:
         for hook in hooks:
@@ -205,6 +218,7 @@ def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
     # The many small tensors of our own nets stay on the CPU, and go to a device as one.
     module.to("cpu" if _is_closed(module, estimator) else data.device, data.precision.dtype)
     estimator._check_module(module, data.codec)
+    module.train()  # as every fit sets it, whatever the module was
     loss = make_loss_of(estimator, module, data.codec)
     rows, validation = fit.rows, None
     if estimator.early_stopping:
@@ -223,7 +237,6 @@ def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
     generator = None
     if estimator._uses_random_numbers(module):
         generator = make_generator(random_state, data.device)
-    resolve_batch_size(estimator, len(rows))  # for its warning
     member = Member(
         vector=FlatParameters(module).vector.detach(),
         rows=rows,

@@ -16,7 +16,7 @@ from sklearn import get_config
 
 from sknets._base._classifier import TrainingData
 from sknets._core import free_bytes, is_out_of_memory, release_memory
-from sknets._data import check_sample_weight, combine_weights
+from sknets._data import check_fits_dtype, check_sample_weight, combine_weights
 
 
 class CannotStack(Exception):
@@ -55,16 +55,17 @@ class StackedFit:
     seconds: float = 0.0
     is_done: bool = False
 
-    def weights(self) -> torch.Tensor | None:
-        """Return the weights of the training rows, class weights included.
+    def weights(self, *, of_classes: bool = True) -> torch.Tensor | None:
+        """Return the weights of the training rows, those of classes included if asked for.
 
         Raises
         ------
         ValueError
-            If they are all zero, or the class weights name a class that the rows do not show.
+            If they are all zero, their sum has no place in the dtype, or the class weights name a
+            class that the rows do not show.
         """
         data, index = self.data, torch.from_numpy(self.rows).to(self.data.device)
-        class_weight = self.estimator.class_weight
+        class_weight = self.estimator.class_weight if of_classes else None
         if data.sample_weight is None and class_weight is None:
             return None
         weight = None if data.sample_weight is None else data.sample_weight[index].cpu().numpy()
@@ -75,6 +76,7 @@ class StackedFit:
         weight = combine_weights(weight, class_weight, labels, data.codec.classes)
         if weight is None:
             return None
+        check_fits_dtype(weight, data.precision.dtype)
         return torch.from_numpy(weight).to(data.device, data.precision.dtype)
 
 

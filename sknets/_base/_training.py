@@ -293,6 +293,8 @@ def split_rows(
         If fewer than two rows would be held out.
     """
     n_rows = len(target)
+    if estimator.validation_fraction == 0:
+        raise ValueError("validation_fraction must be above 0 with early_stopping=True, got 0.")
     # scikit-learn draws the split from the same source, stratified for two classes only.
     train, held_out = train_test_split(
         np.arange(n_rows),

@@ -324,4 +324,13 @@ class EpochLoop:
             self._notify("on_epoch_end")
         except KeyboardInterrupt:
             return True
+        except KeyError as error:
+            if self.training.validation is None and "valid_" in str(error):
+                raise ValueError(
+                    "callbacks that watch validation figures need rows that are held out, got "
+                    f"none and {error}. Set early_stopping=True, or pass X_val and y_val."
+                ) from error
+            raise
+        finally:
+            self.training.progress.note(self._net.own_figures())
         return False

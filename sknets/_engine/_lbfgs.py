@@ -9,6 +9,9 @@ from scipy.optimize import OptimizeResult, minimize
 
 from sknets._engine._logistic_objective import LogisticObjective, Progress, Vector
 
+MAX_ITER_REACHED = "max_iter is reached"
+TOO_MANY_EVALUATIONS = "too many evaluations"
+NOTHING_LOWER = "the line search found no lower value"
 NOTHING_GAINED = "the objective no longer falls; rounding may be the limit"
 
 # In float64, where the objective no longer falls is good enough, as it is for scikit-learn. With
@@ -21,7 +24,7 @@ def lbfgs(
 ) -> tuple[Vector, bool, str]:
     """Minimise a smooth objective until no component of its gradient exceeds ``tol``.
 
-    Returns the parameters, whether they converged, and scipy's message.
+    Returns the parameters, whether they converged, and why they stopped.
 
     Source: R. H. Byrd, P. Lu, J. Nocedal, C. Zhu, "A limited memory algorithm for bound constrained
     optimization", SIAM J. Sci. Comput. 16 (1995).
@@ -48,4 +51,9 @@ def lbfgs(
     rounds = objective.eps > np.finfo(np.float64).eps
     if rounds and result.status == 0 and np.abs(result.jac).max() > FAR_FROM_TOL * tol:
         return result.x, False, NOTHING_GAINED
-    return result.x, result.status == 0, str(result.message)
+    message = str(result.message)
+    if result.status == 1:
+        message = MAX_ITER_REACHED if result.nit >= max_iter else TOO_MANY_EVALUATIONS
+    elif result.status == 2:
+        message = NOTHING_LOWER
+    return result.x, result.status == 0, message

@@ -19,7 +19,13 @@ from time import perf_counter
 
 import numpy as np
 
-from sknets._engine._lbfgs import FAR_FROM_TOL, NOTHING_GAINED
+from sknets._engine._lbfgs import (
+    FAR_FROM_TOL,
+    MAX_ITER_REACHED,
+    NOTHING_GAINED,
+    NOTHING_LOWER,
+    TOO_MANY_EVALUATIONS,
+)
 from sknets._engine._line_search import DECREASE, FLATNESS, LineSearch
 from sknets._engine._logistic_stack import Array, LogisticStack, not_finite
 
@@ -242,7 +248,7 @@ class _Walk:
         """Start again from steepest descent; without a memory to blame, stop."""
         self.searches.pop(int(self.numbers[row]), None)
         if self.memory.is_empty(row):
-            self._stop(row, False, "the line search found no lower value")
+            self._stop(row, False, NOTHING_LOWER)
             return
         self.memory.forget(row)
         self.directions[row] = -self.grads[row]
@@ -294,8 +300,8 @@ class _Walk:
         nothing_gained = before - values <= _EPS * size
         rounds, far = self.stack.dtype == np.float32, largest > FAR_FROM_TOL * self.tol[rows]
         reasons = (
-            (self.iterations[rows] >= allowed, False, "max_iter is reached"),
-            (self.evaluations[rows] > 50 * allowed, False, "too many evaluations"),
+            (self.iterations[rows] >= allowed, False, MAX_ITER_REACHED),
+            (self.evaluations[rows] > 50 * allowed, False, TOO_MANY_EVALUATIONS),
             (largest <= self.tol[rows], True, "the gradient is within tol"),
             (nothing_gained & far & rounds, False, NOTHING_GAINED),
             (nothing_gained, True, NOTHING_GAINED),
@@ -318,7 +324,8 @@ class _Walk:
         """
         fine = np.isfinite(values) & np.isfinite(slopes)
         for row in np.flatnonzero(~fine).tolist():
-            self.stack.models[int(self.numbers[row])].error = not_finite(float(values[row]))
+            error = not_finite(float(values[row]), self.stack.dtype)
+            self.stack.models[int(self.numbers[row])].error = error
             self._leaving.add(row)
         return fine
 

@@ -105,3 +105,9 @@ def multinomial_loss_residual(logits: Array, places: Array) -> tuple[Array, Arra
     losses = np.log(sums, out=sums)
     losses -= own
     return losses, proba
+
+
+def against_overflow(*, is_float64: bool) -> str:
+    """Return what a user whose numbers overflow can do."""
+    precision = "" if is_float64 else ', or use precision="float64"'
+    return f"Scale the features first (StandardScaler in a Pipeline){precision}."

@@ -27,8 +27,14 @@ from torch import Tensor
 from sknets._core import wide_dtype
 from sknets._engine._centring import Centring
 from sknets._engine._logistic_few_rows import FewRows, are_few
-from sknets._engine._logistic_loss import encode_target, logistic_loss_residual
+from sknets._engine._logistic_loss import (
+    against_overflow,
+    encode_target,
+    logistic_loss_residual,
+)
 from sknets._engine._row_blocks import Blocks, RowBlocks
+
+_CURVATURE_RULE = "The second derivatives of the loss must stay finite"
 
 Vector = np.ndarray
 """A flat float64 parameter vector (K * D,)."""
@@ -150,7 +156,7 @@ class LogisticObjective:
             grad += self.l2 * coef
         if not np.isfinite(loss + grad.sum()):  # rarely more than one sum has to be looked at
             rule = f"The training loss and its gradient must stay finite, got a loss of {loss}"
-            _check_finite(np.append(grad, loss), rule)
+            _check_finite(np.append(grad, loss), rule, self.blocks)
         return loss, grad
 
     def _sum_over(self, blocks: Blocks, weights: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
@@ -285,7 +291,7 @@ class Curvature:
             if objective.fit_intercept:
                 total[:, -1] += weight.sum(dim=1)
         flat = total.to("cpu", torch.float64).numpy().ravel()
-        _check_finite(flat, "The second derivatives of the loss must stay finite")
+        _check_finite(flat, _CURVATURE_RULE, objective.blocks)
         return flat + objective.l2 * objective.penalised
 
     def matrix(self) -> Tensor:
@@ -309,9 +315,7 @@ class Curvature:
                 total[at:end, at:] -= left @ scaled[:, at:]
         if n_outputs > 1:
             total = total.triu() + total.triu(1).T
-        _check_finite(
-            total.diagonal().cpu().numpy(), "The second derivatives of the loss must stay finite"
-        )
+        _check_finite(total.diagonal().cpu().numpy(), _CURVATURE_RULE, objective.blocks)
         penalty = torch.from_numpy(objective.l2 * objective.penalised)
         total.diagonal().add_(penalty.to(total.device, total.dtype))
         return total
@@ -335,13 +339,11 @@ class Curvature:
         return torch.zeros(shape, dtype=objective._sum_dtype, device=objective.blocks.device)
 
 
-def _check_finite(values: np.ndarray, rule: str) -> None:
-    """Raise if a value is not finite."""
+def _check_finite(values: np.ndarray, rule: str, blocks: RowBlocks) -> None:
+    """Raise if a value that comes of these rows is not finite."""
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"{rule}. Scale the features first (StandardScaler in a Pipeline), or use "
-            'precision="float64".'
-        )
+        advice = against_overflow(is_float64=blocks.dtype == torch.float64)
+        raise ValueError(f"{rule}. {advice}")
 
 
 def _normalised(sample_weight: Tensor | None, blocks: RowBlocks, sum_dtype: torch.dtype) -> Tensor:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sknets._engine._centring import Centring
+from sknets._engine._logistic_loss import against_overflow
 from sknets._engine._stack_fold import Array, Fold
 
 # Logits up to this size need no shift before ``exp``: it does not overflow, and a loss is not lost
@@ -303,9 +304,9 @@ class LogisticStack:
         return params
 
 
-def not_finite(loss: float) -> ValueError:
+def not_finite(loss: float, dtype: np.dtype) -> ValueError:
     """Return the error of a fit whose loss or gradient is not finite."""
     return ValueError(
-        f"The training loss and its gradient must stay finite, got a loss of {loss}. Scale the "
-        'features first (StandardScaler in a Pipeline), or use precision="float64".'
+        f"The training loss and its gradient must stay finite, got a loss of {loss}. "
+        f"{against_overflow(is_float64=dtype == np.float64)}"
     )

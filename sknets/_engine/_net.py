@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,10 @@ class TorchOptimiser(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no line search
         """Change every parameter in place by its gradient."""
         self.optimiser.update()
+
+
+# What a row of the history has without the callbacks, or because of `EpochLoop`.
+_FIGURES = {"epoch", "batches", "train_loss", "valid_loss", "valid_acc", "dur", "train_batch_size"}
 
 
 class CallbackNet(NeuralNet):
@@ -95,6 +100,14 @@ class CallbackNet(NeuralNet):
         """Take the optimiser as it is."""
         self.optimizer_ = self.optimizer
         return self
+
+    def own_figures(self) -> dict[str, float]:
+        """Return the numbers that callbacks have noted of the last epoch."""
+        return {
+            name: float(value)
+            for name, value in self.history[-1].items()
+            if isinstance(value, Real) and name not in _FIGURES and not name.endswith("_best")
+        }
 
     def forward_logits(self, X: Any) -> Tensor:
         """Return the logits of rows given as an array, tensor or skorch data set."""

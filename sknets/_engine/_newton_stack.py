@@ -66,7 +66,8 @@ class Walkers:
         """Say which evaluations are finite; the others end their models with an error."""
         fine = np.isfinite(values) & np.isfinite(grads).all(axis=1)
         for i in np.flatnonzero(~fine):
-            self.stack.models[numbers[i]].error = not_finite(float(values[i]))
+            error = not_finite(float(values[i]), self.stack.dtype)
+            self.stack.models[numbers[i]].error = error
         return fine
 
     def keep(self, stays: Array) -> None:

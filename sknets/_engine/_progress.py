@@ -45,7 +45,7 @@ class Progress:
     n_samples_seen : int
         Rows trained on, over all epochs.
     history : dict of lists
-        A row an epoch, see `HISTORY_COLUMNS`.
+        A row an epoch, see `HISTORY_COLUMNS`, and a column for each figure of a callback.
     """
 
     loss_curve: list[float] = field(default_factory=list)
@@ -59,8 +59,18 @@ class Progress:
     def record(self, **row: float) -> None:
         """Append an epoch to the history, whose number follows from the ones before."""
         row["epoch"] = len(self.history["epoch"]) + 1
-        for name in HISTORY_COLUMNS:
-            self.history[name].append(row[name])
+        for name, column in self.history.items():
+            column.append(row[name] if name in HISTORY_COLUMNS else math.nan)
+
+    def note(self, figures: dict[str, float]) -> None:
+        """Add figures of callbacks to the last row; epochs without them have NaN."""
+        n_epochs = len(self.history["epoch"])
+        for name, value in figures.items():
+            if name in HISTORY_COLUMNS:
+                continue
+            column = self.history.setdefault(name, [])
+            column += [math.nan] * (n_epochs - len(column))
+            column[-1] = value
 
     def note_loss(self, loss: float, tol: float) -> None:
         """Count an epoch as stale unless the training loss fell by more than `tol`."""

@@ -218,8 +218,13 @@ def make_loss(name: str | Loss, task: Task, **options: Any) -> TaskLoss:
     ValueError
         If the name or the task is unknown or an option is out of range.
     TypeError
-        If the loss has no such option.
+        If the loss has no such option, or is a class and not an object of it.
     """
+    if isinstance(name, type):
+        raise TypeError(
+            "loss must be a name, a function of logits and target, or an object that is called as "
+            f"one, got the class {name.__name__}. Write {name.__name__}()."
+        )
     if callable(name):
         return OwnLoss(task, name, **options)
     if name not in LOSSES:

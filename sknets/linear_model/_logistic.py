@@ -70,8 +70,8 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         A full-batch solver stops when no component of the gradient (the smallest subgradient, with
         an L1 penalty) of the objective divided by ``C * sum(s)`` exceeds it; "lbfgs" also where
         rounding keeps the objective from falling, of which a warning tells in float32 if that is
-        far from `tol`. A mini-batch solver stops when the loss has not improved by it for
-        `n_iter_no_change` epochs.
+        far from `tol`. "adam" and "sgd" stop when the loss has not improved by it for more than
+        `n_iter_no_change` epochs in a row.
     fit_intercept : bool, default=True
         Whether there is an intercept.
     intercept_scaling : float, default=1
@@ -80,7 +80,7 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         Weight of each class by its label, which multiplies the sample weights. "balanced" gives
         every class the same total weight.
     random_state : int, RandomState instance or None, default=None
-        Shuffles the rows under "adam" and "sgd".
+        Shuffles the rows under "adam" and "sgd"; without effect under the others.
     solver : str, default="lbfgs"
         =================== ============== =======================================================
         solver              penalty        good for
@@ -102,18 +102,24 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
     device : str or torch.device, default="auto"
         Where to fit: "cpu", "cuda", "cuda:1", "mps"; "auto" takes a GPU if there is one.
     precision : {"auto", "float32", "float64", "bf16"}, default="auto"
-        "auto" is X's precision on the CPU and float32 on a GPU. "bf16" is for "adam" and "sgd".
+        "auto" is X's precision on the CPU and float32 on a GPU. "bf16" is for "adam" and "sgd"; the
+        other solvers raise ValueError.
     batch_size : int or "auto", default="auto"
-        Rows of a mini-batch; "auto" is ``min(200, n_samples)``.
+        Rows of a mini-batch; "auto" is ``min(200, n_samples)``. Of "adam" and "sgd": under the
+        other solvers, any value but the default raises ValueError.
     learning_rate : {"constant", "adaptive"}, default="constant"
-        "adaptive" divides the rate by 5 where the loss stops falling, and ends below 1e-6.
+        "adaptive" divides the rate by 5 where the loss stops falling, and ends below 1e-6. Of
+        "adam" and "sgd": under the other solvers, any value but the default raises ValueError.
     learning_rate_init : float, default=0.01
-        Learning rate of "adam" and "sgd" (with Nesterov's momentum 0.9).
+        Learning rate of "adam" and "sgd" (with Nesterov's momentum 0.9); under the other solvers,
+        any value but the default raises ValueError.
     shuffle : bool, default=True
-        Whether to shuffle the rows before every epoch.
+        Whether to shuffle the rows before every epoch. Of "adam" and "sgd": under the other
+        solvers, any value but the default raises ValueError.
     n_iter_no_change : int, default=10
-        Epochs without an improvement of `tol` after which mini-batches end. Without effect under
-        the other solvers, as in :class:`~sklearn.neural_network.MLPClassifier`.
+        Epochs in a row without an improvement of `tol` that "adam" and "sgd" bear; training ends
+        after one more. Without effect under the other solvers, as under "lbfgs" in
+        :class:`~sklearn.neural_network.MLPClassifier`.
 
     Attributes
     ----------

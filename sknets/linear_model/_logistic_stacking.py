@@ -10,7 +10,7 @@ import torch
 
 from sknets._base import CannotStack, StackedFit
 from sknets._core import limit_threads, numpy_dtype
-from sknets._data import check_sample_weight, combine_weights
+from sknets._data import check_fits_dtype, check_sample_weight, combine_weights
 from sknets._engine import (
     STACK_SOLVERS,
     Fold,
@@ -204,11 +204,16 @@ def _weights(fit: StackedFit) -> tuple[np.ndarray | None, float]:
     given = None if data.sample_weight is None else data.sample_weight[index].numpy()
     given = check_sample_weight(given, len(index))
     if isinstance(class_weight, str):
-        weight = None if given is None else torch.from_numpy(given)
+        weight = None
+        if given is not None:
+            check_fits_dtype(given, data.rows.dtype)
+            weight = torch.from_numpy(given)
         weight = balanced_weights(weight, target, len(data.codec.classes), data.rows.dtype)
     else:
         labels = data.codec.classes[target.numpy()]
         combined = combine_weights(given, class_weight, labels, data.codec.classes)
+        assert combined is not None  # one of the two is given
+        check_fits_dtype(combined, data.rows.dtype)
         weight = torch.from_numpy(combined).to(data.rows.dtype)
     total = float(weight.double().sum())
     return (weight.double() / total).to(data.rows.dtype).numpy(), total

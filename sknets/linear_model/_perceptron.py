@@ -42,15 +42,16 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     max_iter : int, default=1000
         Epochs of `fit` at most.
     tol : float or None, default=1e-3
-        An epoch counts as better if a class's mean loss (and penalty) fell by more than this; None
-        trains all epochs.
+        An epoch counts as better if a class's mean loss (and penalty) is below its best so far by
+        at least this; None trains all epochs.
     shuffle : bool, default=True
         Whether to permute the order of the rows in every epoch.
     verbose : int, default=0
         Whether to print a line an epoch.
     eta0 : float, default=1.0
-        Learning rate. From weights of zero and without a penalty it scales the weights and changes
-        no prediction.
+        Learning rate. From weights of zero and without a penalty it scales the weights and the
+        loss: after as many epochs, predictions are the same up to rounding. `tol` is not scaled, so
+        that training may stop at another epoch.
     n_jobs : int or None, default=None
         Without effect: all classes are trained together.
     random_state : int, RandomState instance or None, default=0
@@ -61,7 +62,7 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     validation_fraction : float, default=0.1
         Share of validation rows with `early_stopping`.
     n_iter_no_change : int, default=5
-        Epochs in a row that are no better before a class stops.
+        Epochs in a row that are no better, after which a class stops.
     class_weight : dict, "balanced" or None, default=None
         Factor of the steps at rows of each class. As in scikit-learn, with more than two classes it
         applies to the class's own rows only, not to the rest's.
@@ -109,7 +110,8 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
     scores of a block are one product, and a mistake then shifts the scores of the rows behind it by
     a row of the block's Gram matrix. Few weighted rows are followed from mistake to mistake. With
     ``shuffle=False`` the weights are scikit-learn's up to rounding, but of CSR rows with a penalty;
-    with ``shuffle=True`` all classes see the same order, where scikit-learn draws one for each.
+    with ``shuffle=True`` all classes see the same order, where scikit-learn draws one for each, by
+    a generator of its own: the weights are others, with two classes too.
 
     With `early_stopping` and an L2 part in the penalty, the validation score is that of the weights
     as they are; scikit-learn's leaves out how much they have shrunk.
@@ -153,6 +155,8 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "warm_start": ["boolean"],
         **DEVICE_CONSTRAINTS,
+        # A perceptron's sums need more digits than bfloat16 has.
+        "precision": [StrOptions({"auto", "float32", "float64"})],
     }
 
     def __init__(
@@ -297,11 +301,6 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
         self, X: Any, y: Any, sample_weight: Any, *, classes: Any = None, reset: bool = True
     ) -> TrainingData:
         """Check and encode X, y and weights; class weights are not part of them."""
-        if self.precision == "bf16":
-            raise ValueError(
-                'precision must be "auto", "float32" or "float64" for a perceptron, whose sums '
-                'need more digits than bfloat16 has, got "bf16".'
-            )
         data = self._check_training_data(X, y, sample_weight, classes=classes, reset=reset)
         if len(data.codec.classes) < 2:
             raise ValueError(

@@ -51,11 +51,12 @@ class PerceptronStacker(LinearStacker):
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Train the perceptrons of one stack."""
-        data, first = _data_of(fits[0]), fits[0].estimator
-        if len(data.codec.classes) < 2:
+        first = fits[0].estimator
+        if len(fits[0].data.codec.classes) < 2:
             raise CannotStack("its fold shows one class")
         random_state = make_random_state(copy.copy(first.random_state))
         try:
+            data = _data_of(fits[0])
             task, held = split_rows(first, data, random_state)
         except ValueError as reason:
             for fit in fits:
@@ -87,7 +88,7 @@ def _data_of(fit: StackedFit) -> TrainingData:
         part: Any = SparseRows(rows.csr[fit.rows], dtype=rows.dtype, device=rows.device)
     else:
         part = SubsetRows(rows, fit.rows)
-    weight = None if data.sample_weight is None else data.sample_weight[index]
+    weight = fit.weights(of_classes=False)
     return dataclasses.replace(data, rows=part, target=data.target[index], sample_weight=weight)
 
 

@@ -106,10 +106,11 @@ class _Group:
         """Fit the transformers on each fold and lay outputs of one kind one after another."""
         plan = self.plan
         kinds: dict[tuple, _Parts] = {}
+        pristine = clone(self.first[:-1])  # `first` itself gets what the first fold has fitted
         for fold in sorted({fold for _, fold in self.keys}):
             started = perf_counter()
             train = plan.splits[fold][0]
-            head = clone(self.first[:-1])
+            head = clone(pristine)
             y = safe_indexing(plan.y, train)
             try:
                 part = head.fit_transform(safe_indexing(plan.X, train), y)
@@ -151,7 +152,9 @@ class _Group:
             data = stacker.check_data(probe, X, y, weight)
         except Exception:  # each fit then says for itself what is wrong
             for key in keys:
-                self.plan.fits[key].where = "the data as a whole is not valid"
+                fit = self.plan.fits[key]
+                fit.estimator = self.plan.candidate(key[0])  # without the fitted transformers
+                fit.where = "the data as a whole is not valid"
             self.left_out += keys
             return
         learned = {name: value for name, value in vars(probe).items() if name not in before}

@@ -65,6 +65,14 @@ class VectorizedRandomizedSearchCV(DocumentedMixin, Vectorized, RandomizedSearch
         As in `RandomizedSearchCV`.
     best_index_ : int
         As in `RandomizedSearchCV`.
+    scorer_ : function or dict
+        As in `RandomizedSearchCV`.
+    n_splits_ : int
+        Number of folds.
+    refit_time_ : float
+        Seconds of the last fit.
+    multimetric_ : bool
+        Whether there are several scorers.
     vectorization_ : list
         For every candidate a list with a line a fold: which stack it ran in, or why in none.
 
@@ -74,10 +82,12 @@ class VectorizedRandomizedSearchCV(DocumentedMixin, Vectorized, RandomizedSearch
 
     Notes
     -----
-    In float64 the predictions are those of a fit alone. Stacked solvers of `LogisticRegression`
-    take the steps that they take alone; over some dozens of iterations on features that are not
-    scaled, rounding grows to the size of `tol` (as it does when rows change places), and a row on
-    the border between two classes may be predicted otherwise.
+    A stack takes the steps of single fits and rounds otherwise, as a single fit does whose rows are
+    permuted. In float64, nets at usual learning rates and `LogisticRegression` on standardised
+    features then predict what they do alone, up to rounding. High learning rates, float32, weak
+    penalties and features that are not scaled magnify rounding: nets may then predict some rows
+    otherwise, and solvers of `LogisticRegression` end after another number of iterations, in a
+    point that differs by more than rounding. A smaller `tol` mostly brings such solvers together.
 
     References
     ----------

@@ -56,9 +56,9 @@ class MLPClassifier(BaseNetwork):
         Source of initial weights, splits, shuffles and dropout. An integer gives the same bits
         every time. None takes fresh entropy and does not touch NumPy's global generator.
     tol : float, default=1e-4
-        Training ends after `n_iter_no_change` epochs whose loss (or validation score, with
-        `early_stopping`) improved by less than this. For "lbfgs", the largest component of the
-        gradient at which to stop.
+        Training ends after more than `n_iter_no_change` epochs in a row whose loss (or validation
+        score, with `early_stopping`) improved by less than this. For "lbfgs", the largest component
+        of the gradient at which to stop.
     verbose : bool, default=False
         Whether to print a line an epoch.
     warm_start : bool, default=False
@@ -77,7 +77,7 @@ class MLPClassifier(BaseNetwork):
     epsilon : float, default=1e-8
         Numerical stability of "adam".
     n_iter_no_change : int, default=10
-        Epochs without progress to bear.
+        Epochs in a row without progress to bear: training ends after one more, as in scikit-learn.
     max_fun : int, default=15000
         Evaluations of the loss at most, for "lbfgs".
     dropout : float or sequence of float, default=0.0
@@ -94,9 +94,10 @@ class MLPClassifier(BaseNetwork):
     label_smoothing : float, default=0.0
         Share of each row's target that is spread over all classes (over yes and no for a label of
         many), in [0, 1). Probabilities near 0 and 1 then do not pay.
-    class_weight : dict, "balanced" or None, default=None
+    class_weight : dict, list of dict, "balanced" or None, default=None
         Weight of each class's rows, times ``sample_weight``; "balanced" is
-        ``n_samples / (n_classes * n_rows_of_class)``.
+        ``n_samples / (n_classes * n_rows_of_class)``. For a multilabel y, a list with a dict a
+        label, with weights of 0 and 1, in place of a dict; a row's weight is their product.
     callbacks : list or None, default=None
         skorch callbacks, or (name, callback) pairs. scikit-learn's callbacks are set with
         ``set_callbacks``.
@@ -129,11 +130,12 @@ class MLPClassifier(BaseNetwork):
     loss_curve_ : list of float
         Training loss of each epoch; not with "lbfgs".
     best_loss_ : float or None
-        Smallest training loss; None with `early_stopping`.
+        Smallest training loss; None with `early_stopping`; not there after "lbfgs".
     validation_scores_ : list of float or None
-        Validation accuracy of each epoch, with `early_stopping`.
+        Validation accuracy of each epoch, with `early_stopping`, else None; not there after
+        "lbfgs".
     best_validation_score_ : float or None
-        The largest of them.
+        The largest of them, or None; not there after "lbfgs".
     n_iter_ : int
         Epochs of the last fit.
     t_ : int

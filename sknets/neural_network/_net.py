@@ -55,8 +55,8 @@ class NetClassifier(BaseNetwork):
         from it while the module is built and while it trains. Draws inside compiled kernels
         (dropout of attention and recurrent layers) are out of its reach.
     tol : float, default=1e-4
-        Training ends after `n_iter_no_change` epochs whose loss (or validation score, with
-        `early_stopping`) improved by less than this.
+        Training ends after more than `n_iter_no_change` epochs in a row whose loss (or validation
+        score, with `early_stopping`) improved by less than this.
     verbose : bool, default=False
         Whether to print a line an epoch.
     warm_start : bool, default=False
@@ -75,7 +75,7 @@ class NetClassifier(BaseNetwork):
     epsilon : float, default=1e-8
         Numerical stability of "adam".
     n_iter_no_change : int, default=10
-        Epochs without progress to bear.
+        Epochs in a row without progress to bear: training ends after one more.
     max_fun : int, default=15000
         Evaluations of the loss at most, for "lbfgs".
     loss : {"log_loss", "focal_loss", "hinge"} or callable, default="log_loss"
@@ -87,8 +87,10 @@ class NetClassifier(BaseNetwork):
     label_smoothing : float, default=0.0
         Share of each row's target that is spread over all classes (over yes and no for a label of
         many), in [0, 1). Probabilities near 0 and 1 then do not pay.
-    class_weight : dict, "balanced" or None, default=None
-        Weight of each class's rows, times ``sample_weight``.
+    class_weight : dict, list of dict, "balanced" or None, default=None
+        Weight of each class's rows, times ``sample_weight``; "balanced" is
+        ``n_samples / (n_classes * n_rows_of_class)``. For a multilabel y, a list with a dict a
+        label, with weights of 0 and 1, in place of a dict; a row's weight is their product.
     callbacks : list or None, default=None
         skorch callbacks, or (name, callback) pairs.
     device : str or torch.device, default="auto"
@@ -116,11 +118,12 @@ class NetClassifier(BaseNetwork):
     loss_curve_ : list of float
         Training loss of each epoch; not with "lbfgs".
     best_loss_ : float or None
-        Smallest training loss; None with `early_stopping`.
+        Smallest training loss; None with `early_stopping`; not there after "lbfgs".
     validation_scores_ : list of float or None
-        Validation accuracy of each epoch, with `early_stopping`.
+        Validation accuracy of each epoch, with `early_stopping`, else None; not there after
+        "lbfgs".
     best_validation_score_ : float or None
-        The largest of them.
+        The largest of them, or None; not there after "lbfgs".
     n_iter_ : int
         Epochs of the last fit.
     t_ : int
@@ -255,7 +258,7 @@ class NetClassifier(BaseNetwork):
         if any(is_lazy(p) for p in module.parameters()):
             # The first rows that they see give lazy layers their weights.
             with SeededRandom(generator or make_generator(random_state)):
-                self._n_logits(module, codec)
+                self._probe(module)
         return module.double()
 
     def _renew_module(self, data: TrainingData) -> nn.Module:
@@ -273,7 +276,15 @@ class NetClassifier(BaseNetwork):
             ) from error
         except ValueError:  # a callable that has no signature to look at
             pass
-        module = self.module(*arguments)
+        try:
+            module = self.module(*arguments)
+        except Exception as error:
+            if self._sample_shape is not None:
+                error.add_note(
+                    f"module was called with n_features={arguments[0]}, the shape of a sample, and "
+                    f"n_classes={n_classes}."
+                )
+            raise
         if not isinstance(module, nn.Module):
             raise TypeError(
                 "module must be a torch.nn.Module or a callable that returns one, got a callable "
@@ -282,7 +293,7 @@ class NetClassifier(BaseNetwork):
         return module
 
     def _check_module(self, module: nn.Module, codec: LabelCodec) -> None:
-        logits = self._probe(module)
+        logits, last = self._probe(module)
         n_logits = logits.shape[1]
         n_classes = len(codec.classes)
         allowed = (1, 2) if codec.kind == "binary" else (n_classes,)
@@ -292,25 +303,33 @@ class NetClassifier(BaseNetwork):
                 f"module must give {number} logits a sample for {n_classes} classes or labels, "
                 f"got {n_logits}."
             )
+        found = None
         if codec.kind != "multilabel" and n_logits > 1 and _are_probabilities(logits):
+            found = "numbers from 0 to 1 that add up to 1 for a row, as a softmax gives them"
+        elif last.startswith("Sigmoid"):
+            found = "the output of a sigmoid"
+        if found is not None:
             warnings.warn(
-                "module must give logits, got numbers from 0 to 1 that add up to 1 for a row: its "
-                "last layer seems to be a softmax. Leave it out, for the loss has one already.",
+                f"module must give logits, got {found}. Leave it out, for the loss has one "
+                "already.",
                 stacklevel=2,
             )
 
     def _n_logits(self, module: nn.Module, codec: LabelCodec) -> int:
-        return self._probe(module).shape[1]
+        return self._probe(module)[0].shape[1]
 
-    def _probe(self, module: nn.Module) -> torch.Tensor:
-        """Return the logits (2, n_logits) of a row of zeros and one of ones."""
+    def _probe(self, module: nn.Module) -> tuple[torch.Tensor, str]:
+        """Return the logits (2, n_logits) of a row of zeros and one of ones.
+
+        And the name that autograd has for the function that gave them, if any did.
+        """
         parameter = next(module.parameters())
         was_training = module.training
         shape = self._sample_shape or (self.n_features_in_,)
         rows = torch.zeros((2, *shape), dtype=parameter.dtype, device=parameter.device)
         rows[1] = 1
         try:
-            with torch.no_grad():
+            with torch.enable_grad():
                 logits = module.eval()(rows)
         except RuntimeError as error:
             raise ValueError(
@@ -328,7 +347,8 @@ class NetClassifier(BaseNetwork):
                 "module must give logits of shape (n_samples, n_classes), got shape "
                 f"{tuple(logits.shape)} for two samples."
             )
-        return logits
+        last = "" if logits.grad_fn is None else logits.grad_fn.name()
+        return logits.detach(), last
 
     def _engine_module(self, module: nn.Module) -> nn.Module:
         if self._sample_shape is None:

@@ -291,6 +291,29 @@ def test_epoch_scoring(estimator, on_train, iris):
     else:
         assert_allclose(scores, net.history_["validation_score"])
     assert scores[-1] > 0.8
+    assert net.history_["acc"] == scores
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of two epochs
+def test_figures_of_callbacks_have_nan_where_there_was_none(iris):
+    X, y = iris
+    scoring = EpochScoring("accuracy", name="acc", lower_is_better=False, on_train=True)
+    net = MLPClassifier(max_iter=2, warm_start=True, random_state=0)
+    for callbacks in (None, [scoring], None):
+        net.set_params(callbacks=callbacks).fit(X, y)
+    assert np.isnan(net.history_["acc"]).tolist() == [True] * 2 + [False] * 2 + [True] * 2
+
+
+def test_a_callback_that_watches_a_validation_set_which_is_not_there(iris):
+    net = MLPClassifier(max_iter=2, callbacks=[EarlyStopping()])
+    with pytest.raises(ValueError, match=r"'valid_loss' was not found.*Set early_stopping=True"):
+        net.fit(*iris)
+
+
+def test_other_errors_of_a_callback_are_its_own(iris):
+    net = MLPClassifier(max_iter=2, callbacks=[EarlyStopping(monitor="nothing_known")])
+    with pytest.raises(KeyError, match="nothing_known"):
+        net.fit(*iris)
 
 
 @each_network_by_epochs

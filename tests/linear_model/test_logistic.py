@@ -380,6 +380,16 @@ def test_failed_fit_leaves_the_estimator_as_it_was(cancer, solver):
     assert all(vars(clf)[name] is before[name] for name in before)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("solver", ["newton-cg", "newton-cholesky"])
+def test_more_precision_is_advised_where_there_is_more(cancer, solver, precision):
+    X, y = cancer
+    scale = {"float32": 1e37, "float64": 1e200}[precision]
+    with pytest.raises(ValueError, match="must stay finite") as raised:
+        make(solver, precision=precision).fit(scale * X, y)
+    assert ('use precision="float64"' in str(raised.value)) == (precision == "float32")
+
+
 class InterruptsInTheThirdIteration:
     """A callback of scikit-learn during which the user presses Ctrl-C."""
 

@@ -152,7 +152,7 @@ def test_class_weight_of_zero_silences_a_class():
 @pytest.mark.parametrize(
     ("params", "fit_params", "message"),
     [
-        ({"precision": "bf16"}, {}, 'precision must be .* got "bf16"'),
+        ({"precision": "bf16"}, {}, r"'precision' parameter .*\. Got 'bf16'"),
         ({"class_weight": {0: -1.0}}, {}, "class_weight must be finite and must not be negative"),
         ({"eta0": 0.0}, {}, "eta0"),
         ({}, {"coef_init": np.zeros((2, 4))}, r"coef_init must have shape \(3, 4\), got \(2, 4\)"),

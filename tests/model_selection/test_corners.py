@@ -23,10 +23,12 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
+    FunctionTransformer,
     OneHotEncoder,
     StandardScaler,
     scale,
 )
+from sklearn.random_projection import GaussianRandomProjection
 
 from sknets.linear_model import LogisticRegression, Perceptron
 from sknets.model_selection import VectorizedGridSearchCV, VectorizedRandomizedSearchCV
@@ -321,6 +323,20 @@ def test_transformers_that_give_other_numbers_of_features_on_each_fold(data):
     assert CountingPCA.n_fits == 3
     assert_stacks_of_folds(search, 2)
     both(pipeline, grid, X, y, cv=KFold(3))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # of 61 rows
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")  # and their scores
+@pytest.mark.parametrize("lengths", [(75, 60), (75, 60, 61)])
+def test_transformers_that_draw(data, lengths):
+    """Every fit draws what the first one draws, also where they are made one by one."""
+    projection = GaussianRandomProjection(2, random_state=np.random.RandomState(0))
+    spoil = FunctionTransformer(lambda X: np.full_like(X, np.nan) if len(X) == 61 else X)
+    pipeline = make_pipeline(projection, spoil, mlp())
+    cv = [(np.arange(n), np.arange(n, 150)) for n in lengths]
+    grid = {"mlpclassifier__alpha": [1e-4, 1.0], "mlpclassifier__tol": [1e-4, 1e-5]}
+    search = both(pipeline, grid, *data, cv=cv, refit=False)
+    assert search.vectorization_[0][0].startswith("stack ") == (61 not in lengths)
 
 
 def test_transformers_that_give_sparse_rows_on_some_folds(data):

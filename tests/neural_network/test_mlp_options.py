@@ -90,6 +90,11 @@ def test_a_loss_of_another_shape_is_an_error(iris, loss):
     assert fitted_attributes(clf) == set()
 
 
+def test_the_class_of_a_loss_is_none(iris):
+    with pytest.raises(TypeError, match=r"got the class NLLLoss\. Write NLLLoss\(\)"):
+        make(loss=nn.NLLLoss).fit(*iris)
+
+
 @pytest.mark.parametrize("loss", ["hinge", summed_over_labels])
 def test_label_smoothing_without_a_target_to_spread_is_an_error(iris, loss):
     with pytest.raises(ValueError, match="label_smoothing must be 0"):

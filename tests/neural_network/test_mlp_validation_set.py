@@ -74,6 +74,11 @@ def test_a_pipeline_transforms_the_validation_set(split):
     assert pipeline["net"].history_["validation_loss"] == direct.history_["validation_loss"]
 
 
+def test_nothing_held_out_is_no_validation_set(iris):
+    with pytest.raises(ValueError, match=r"validation_fraction must be above 0 with early_stop"):
+        make(early_stopping=True, validation_fraction=0.0).fit(*iris)
+
+
 def test_half_a_validation_set_is_an_error(split):
     X, X_val, y, y_val = split
     with pytest.raises(ValueError, match="X_val is provided, but y_val was not provided"):

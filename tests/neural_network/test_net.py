@@ -359,6 +359,25 @@ def test_a_softmax_of_the_module_is_a_warning(iris, last):
     assert len(told) == isinstance(last, nn.Softmax)
 
 
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_a_sigmoid_of_the_module_is_a_warning(two, n_outputs):
+    layers = [nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, n_outputs), nn.Sigmoid()]
+    with pytest.warns(UserWarning, match=r"must give logits, got the output of a sigmoid\. Leave"):
+        make(nn.Sequential(*layers)).fit(*two)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make(nn.Sequential(*layers[:-1])).fit(*two)
+    assert not any("logits" in str(w.message) for w in caught)
+
+
+def test_a_factory_that_fails_on_images_is_told_of_their_shape(images):
+    X, y = images
+    with pytest.raises(TypeError) as raised:
+        make(lambda n_features, n_classes: nn.Linear(n_features, n_classes)).fit(X, y)
+    (note,) = raised.value.__notes__
+    assert f"n_features={X.shape[1:]}, the shape of a sample" in note
+
+
 # -- kinds of modules ----------------------------------------------------------------------------
 
 

@@ -196,8 +196,6 @@ def make_hooked(n_features, n_classes):
     return net
 
 
-# torch tells that an operation takes nets one after the other; the module is refused anyway.
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize(
     ("module", "reason"),
     [

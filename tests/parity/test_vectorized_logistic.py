@@ -236,6 +236,14 @@ def test_every_fit_that_has_not_converged_warns():
     assert len(ours) == len(theirs) == 3
 
 
+def test_a_warning_of_max_iter_is_the_same_alone():
+    X, y = digits()
+    with pytest.warns(ConvergenceWarning, match=r"max_iter=3\): max_iter is reached") as caught:
+        VectorizedGridSearchCV(logistic(max_iter=3), {"C": CS[:1]}, cv=2).fit(X, y)
+    assert len({str(w.message) for w in caught}) == 1  # of the folds, and of the last fit
+    assert len(caught) == 3
+
+
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0}])
 def test_sample_weight(class_weight):
     X, y = iris()

@@ -14,6 +14,7 @@ from torch import nn
 from sknets import CNNClassifier, MLPClassifier, NetClassifier, VectorizedGridSearchCV
 from sknets._nn import MLP
 from tests.parity._same_results import assert_same_results, stacked_share
+from tests.parity.test_unmapped_modules import Deciding
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",  # few epochs, on purpose
@@ -215,6 +216,48 @@ def test_equals_grid_search(name):
     ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
     assert stacked_share(ours) == 1.0, ours.vectorization_
     assert_same_results(ours, theirs)
+
+
+def make_in_eval_mode(n_features, n_classes):
+    return nn.Sequential(
+        nn.BatchNorm1d(n_features), make_dense(n_features, n_classes, 12, 0.5)
+    ).eval()
+
+
+def test_a_module_in_eval_mode_trains_as_any_other():
+    """That of a fitted estimator is in that mode."""
+    X, y = digits()
+    for module in (make_in_eval_mode, net(make_in_eval_mode).fit(X, y).module_):
+        settings = {"cv": 3, "scoring": "neg_log_loss"}
+        grid = {"alpha": [1e-4, 1.0]}
+        theirs = GridSearchCV(net(module), grid, **settings).fit(X, y)
+        ours = VectorizedGridSearchCV(net(module), grid, **settings).fit(X, y)
+        assert_same_results(ours, theirs)
+        assert stacked_share(ours) == 1.0
+
+
+@pytest.mark.parametrize("clipped", [make_dense, Deciding])
+def test_a_clipped_batch_is_told_of_once_a_fit(clipped):
+    X, y = digits()
+    search = VectorizedGridSearchCV(
+        net(clipped, batch_size=1000), {"alpha": [1e-4, 1.0]}, cv=3, refit=False
+    )
+    with pytest.warns(UserWarning, match="It is clipped") as caught:
+        search.fit(X, y)
+    assert sum("It is clipped" in str(w.message) for w in caught) == 6
+
+
+def test_torchs_word_about_vmap_is_not_passed_on(recwarn):
+    """With a weight norm torch takes the nets one after another, and says so."""
+    X, y = digits()
+    search = VectorizedGridSearchCV(net(make_weight_norm), {"alpha": [1e-4, 1.0]}, cv=2)
+    search.set_params(max_stack_bytes=1, refit=False).fit(X, y)
+    assert stacked_share(search) == 1.0
+    assert not any("performance drop" in str(w.message) for w in recwarn)
+
+
+def make_weight_norm(n_features, n_classes):
+    return nn.utils.parametrizations.weight_norm(nn.Linear(n_features, n_classes))
 
 
 @pytest.mark.parametrize("estimator", [cnn(normalization="batch", conv_dropout=0.2), net(Tied)])

@@ -9,7 +9,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 
 from sknets import VectorizedGridSearchCV
-from sknets.linear_model import Perceptron
+from sknets.linear_model import LogisticRegression, Perceptron
 from tests.parity._same_results import assert_same_results, search_estimators, stacked_share
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -100,6 +100,29 @@ def test_perceptron_with_sample_weight_and_sparse_rows():
     ours = VectorizedGridSearchCV(perceptron(), grid, cv=3).fit(X, y, sample_weight=weight)
     assert_same_results(ours, theirs)
     assert stacked_share(ours) == 1
+
+
+def score_without_weights(estimator, X, y, sample_weight=None):
+    return estimator.score(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")  # of the fold that fails
+@pytest.mark.parametrize("value", [0.0, 1e-42])
+@pytest.mark.parametrize("estimator", [perceptron(), LogisticRegression(device="cpu")])
+def test_a_fold_whose_weights_are_too_small_fails_as_alone(estimator, value):
+    X, y = wide(60)
+    weight = np.r_[np.full(30, value), np.ones(30)]
+    cv = [(np.arange(30), np.arange(30, 60)), (np.arange(30, 60), np.arange(30))]
+    results = []
+    for kind in (GridSearchCV, VectorizedGridSearchCV):
+        grid = {"class_weight": [None, {0: 2.0}]}
+        search = kind(estimator, grid, cv=cv, scoring=score_without_weights, refit=False)
+        with pytest.warns(FitFailedWarning, match=r"non-zero number|can hold, got"):
+            results.append(search.fit(X.astype(np.float32), y, sample_weight=weight))
+    np.testing.assert_array_equal(
+        results[1].cv_results_["split0_test_score"], results[0].cv_results_["split0_test_score"]
+    )
+    assert np.isfinite(results[1].cv_results_["split1_test_score"]).all()
 
 
 def test_a_diverging_perceptron_fails_alone():
