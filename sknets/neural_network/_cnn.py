@@ -187,7 +187,8 @@ class CNNClassifier(BaseNetwork):
         width).
     history_ : dict of lists
         A row an epoch: "epoch", "train_loss", "validation_loss", "validation_score",
-        "learning_rate", "seconds"; ``pandas.DataFrame(clf.history_)`` is a table.
+        "learning_rate", "seconds", and what callbacks note; ``pandas.DataFrame(clf.history_)`` is
+        a table.
     loss_ : float
         Training loss of the last epoch.
     loss_curve_ : list of float

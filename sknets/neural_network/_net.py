@@ -112,7 +112,7 @@ class NetClassifier(BaseNetwork):
         The fitted module.
     history_ : dict of lists
         A row an epoch: "epoch", "train_loss", "validation_loss", "validation_score",
-        "learning_rate", "seconds".
+        "learning_rate", "seconds", and what callbacks note.
     loss_ : float
         Training loss of the last epoch.
     loss_curve_ : list of float
