@@ -320,17 +320,18 @@ class EpochLoop:
             record(name, value)
             record(f"{name}_best", not earlier or better(value, better(earlier)) != better(earlier))
         record("dur", history["seconds"][-1])
+        stops = False
         try:
             self._notify("on_epoch_end")
         except KeyboardInterrupt:
-            return True
+            stops = True
         except KeyError as error:
-            if self.training.validation is None and "valid_" in str(error):
+            absent = self.training.validation is None and "'valid_" in str(error)
+            if absent and "not found in history" in str(error):  # skorch's words
                 raise ValueError(
                     "callbacks that watch validation figures need rows that are held out, got "
                     f"none and {error}. Set early_stopping=True, or pass X_val and y_val."
                 ) from error
             raise
-        finally:
-            self.training.progress.note(self._net.own_figures())
-        return False
+        self.training.progress.note(self._net.notes(without=figures))
+        return stops

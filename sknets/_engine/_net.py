@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -33,10 +34,6 @@ class TorchOptimiser(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no line search
         """Change every parameter in place by its gradient."""
         self.optimiser.update()
-
-
-# What a row of the history has without the callbacks, or because of `EpochLoop`.
-_FIGURES = {"epoch", "batches", "train_loss", "valid_loss", "valid_acc", "dur", "train_batch_size"}
 
 
 class CallbackNet(NeuralNet):
@@ -101,13 +98,15 @@ class CallbackNet(NeuralNet):
         self.optimizer_ = self.optimizer
         return self
 
-    def own_figures(self) -> dict[str, float]:
-        """Return the numbers that callbacks have noted of the last epoch."""
-        return {
-            name: float(value)
-            for name, value in self.history[-1].items()
-            if isinstance(value, Real) and name not in _FIGURES and not name.endswith("_best")
-        }
+    def notes(self, *, without: Iterable[str]) -> dict[str, float]:
+        """Return the numbers of the last epoch that callbacks have noted.
+
+        `without` are names that `EpochLoop` has noted numbers under.
+        """
+        ours = {"epoch", "dur", "train_batch_size", *without}
+        row = self.history[-1] if len(self.history) else {}
+        numbers = {name: _as_number(value) for name, value in row.items() if name not in ours}
+        return {name: value for name, value in numbers.items() if value is not None}
 
     def forward_logits(self, X: Any) -> Tensor:
         """Return the logits of rows given as an array, tensor or skorch data set."""
@@ -130,6 +129,18 @@ class CallbackNet(NeuralNet):
         """Return class numbers, or label indicators."""
         proba = self.predict_proba(X)
         return (proba > 0.5).astype(int) if self.task == "multilabel" else proba.argmax(1)
+
+
+def _as_number(value: Any) -> float | None:
+    """Return a number, also one in a tensor or an array without axes; None of all else."""
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def as_dataset(rows: Rows, target: Tensor, index: np.ndarray | None = None) -> Dataset:

@@ -66,7 +66,7 @@ class Progress:
         """Add figures of callbacks to the last row; epochs without them have NaN."""
         n_epochs = len(self.history["epoch"])
         for name, value in figures.items():
-            if name in HISTORY_COLUMNS:
+            if name in HISTORY_COLUMNS or not isinstance(name, str):
                 continue
             column = self.history.setdefault(name, [])
             column += [math.nan] * (n_epochs - len(column))

@@ -89,6 +89,7 @@ class Validation:
     task: str
     autocast: torch.dtype | None = None
 
+    @torch.no_grad()
     def measure(self, module: nn.Module) -> tuple[float, float]:
         """Return the mean loss and the accuracy (of whole label sets where multilabel)."""
         loss, right, total = 0.0, 0.0, 0.0

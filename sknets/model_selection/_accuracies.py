@@ -22,14 +22,17 @@ from sknets._core._sklearn import safe_indexing
 from sknets.model_selection._last_step import last_step
 from sknets.model_selection._plan import Plan
 
-_SCORE_OF_PIPELINES = getattr_static(Pipeline, "score")
+_METHODS_OF_PIPELINES = {name: getattr_static(Pipeline, name) for name in ("score", "predict")}
 
 
-def is_accuracy(estimator: Any) -> bool:
+def is_accuracy(estimator: Any, sample_weight: Any = None) -> bool:
     """Whether ``score`` of an estimator or of a pipeline that ends with it is the accuracy."""
-    is_pipeline = isinstance(estimator, Pipeline)
-    if is_pipeline and getattr_static(type(estimator), "score") is not _SCORE_OF_PIPELINES:
-        return False  # a pipeline of somebody's own class
+    if isinstance(estimator, Pipeline):
+        kind = type(estimator)
+        if any(getattr_static(kind, name) is not m for name, m in _METHODS_OF_PIPELINES.items()):
+            return False  # a pipeline of somebody's own class
+        if sample_weight is not None:
+            return False  # where they go is for the pipeline to say
     return getattr(type(last_step(estimator)), "score", None) is ClassifierMixin.score
 
 

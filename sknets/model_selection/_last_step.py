@@ -14,7 +14,8 @@ _FIT_OF_PIPELINES = [getattr_static(Pipeline, name) for name in ("fit", "_fit")]
 
 def last_step(estimator: Any) -> Any:
     """Return the classifier at the end of a pipeline, or the estimator itself."""
-    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    is_pipeline = isinstance(estimator, Pipeline) and estimator.steps
+    return estimator.steps[-1][1] if is_pipeline else estimator
 
 
 def has_transformers(estimator: Any) -> bool:

@@ -69,9 +69,8 @@ class PlannedSearch(BaseSearchCV):
         weight = given.pop("sample_weight", None)
         if given or self.scoring not in (None, "accuracy") or not holds_labels(plan.y):
             return []
-        if any(
-            fit.error is not None or not is_accuracy(fit.estimator) for fit in plan.fits.values()
-        ):
+        fits = plan.fits.values()
+        if any(fit.error is not None or not is_accuracy(fit.estimator, weight) for fit in fits):
             return []
         try:
             return accuracies(

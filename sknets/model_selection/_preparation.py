@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from sknets._base import StackedFit, TrainingData, stacker_of
 from sknets._core import PLAIN_TYPES
@@ -106,7 +107,8 @@ class _Group:
         """Fit the transformers on each fold and lay outputs of one kind one after another."""
         plan = self.plan
         kinds: dict[tuple, _Parts] = {}
-        pristine = clone(self.first[:-1])  # `first` itself gets what the first fold has fitted
+        # Of steps that are not fitted: `first` itself gets what the first fold has fitted.
+        pristine = clone(Pipeline(self.first.steps[:-1], memory=self.first.memory))
         for fold in sorted({fold for _, fold in self.keys}):
             started = perf_counter()
             train = plan.splits[fold][0]
@@ -117,11 +119,12 @@ class _Group:
                 self._names[fold] = feature_names(part)
                 if isinstance(part, list):  # nothing has made an array of it
                     part = np.asarray(part)
+                # How many features transformers give may depend on the rows that they have seen.
+                kind = (sparse.issparse(part), part.shape[1:], getattr(part, "dtype", None))
             except Exception as error:  # the candidates of this fold fail, as they would alone
                 self._fail(fold, error)
                 continue
-            # How many features transformers give may depend on the rows that they have seen.
-            parts = kinds.setdefault((sparse.issparse(part), part.shape[1:]), _Parts())
+            parts = kinds.setdefault(kind, _Parts())
             parts.add(fold, part, y, None if weight is None else safe_indexing(weight, train))
             self._seconds[fold] = perf_counter() - started
             for key in self.keys:

@@ -88,7 +88,7 @@ class StandIn(CallbackSupportMixin, BaseEstimator):
         self, rows: np.ndarray, y: Any = None, sample_weight: Any = None, **params: Any
     ) -> float:
         """Score with the fitted estimator's own method."""
-        if not params and holds_labels(y) and is_accuracy(self.fitted_):
+        if not params and holds_labels(y) and is_accuracy(self.fitted_, sample_weight):
             return accuracy(self.predict(rows), y, sample_weight)
         if sample_weight is not None:
             params["sample_weight"] = sample_weight

@@ -126,10 +126,10 @@ class Vectorized:
         callbacks = getattr(self, "_skl_callbacks", None) or []
         if any(not isinstance(callback, ProgressBar) for callback in callbacks):
             return "the search has callbacks that want to hear of every fit"
-        parts = [self.estimator, *self.estimator.get_params().values()]
-        if any(getattr(part, "_skl_callbacks", None) for part in parts):
-            return "the estimator has callbacks"
         candidates = list(self._list_candidates())
+        values = {id(value): value for settings in candidates for value in settings.values()}
+        if any(_has_callbacks(part) for part in (self.estimator, *values.values())):
+            return "the estimator has callbacks"
         X, y = indexable(X, y)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the search that scores says it once more
@@ -166,6 +166,14 @@ class Vectorized:
             [plan.fits[c, f].where for f in range(len(plan.splits))]
             for c in range(len(plan.candidates))
         ]
+
+
+def _has_callbacks(value: Any) -> bool:
+    """Whether an estimator has callbacks of scikit-learn's, or one that is a parameter of it."""
+    if not hasattr(value, "get_params") or isinstance(value, type):
+        return False
+    parts = [value, *value.get_params().values()]
+    return any(getattr(part, "_skl_callbacks", None) for part in parts)
 
 
 class _OverRows:

@@ -293,7 +293,14 @@ class NetClassifier(BaseNetwork):
         return module
 
     def _check_module(self, module: nn.Module, codec: LabelCodec) -> None:
-        logits, last = self._probe(module)
+        sigmoids = [layer for layer in module.modules() if isinstance(layer, nn.Sigmoid)]
+        given: list[torch.Tensor] = []
+        hooks = [s.register_forward_hook(lambda *call: given.append(call[-1])) for s in sigmoids]
+        try:
+            logits = self._probe(module)
+        finally:
+            for hook in hooks:
+                hook.remove()
         n_logits = logits.shape[1]
         n_classes = len(codec.classes)
         allowed = (1, 2) if codec.kind == "binary" else (n_classes,)
@@ -306,30 +313,27 @@ class NetClassifier(BaseNetwork):
         found = None
         if codec.kind != "multilabel" and n_logits > 1 and _are_probabilities(logits):
             found = "numbers from 0 to 1 that add up to 1 for a row, as a softmax gives them"
-        elif last.startswith("Sigmoid"):
+        elif any(output is logits for output in given):
             found = "the output of a sigmoid"
         if found is not None:
             warnings.warn(
-                f"module must give logits, got {found}. Leave it out, for the loss has one "
-                "already.",
+                f"module must give logits, got {found}. Leave it out, for predictions and the "
+                "log-loss apply it themselves.",
                 stacklevel=2,
             )
 
     def _n_logits(self, module: nn.Module, codec: LabelCodec) -> int:
-        return self._probe(module)[0].shape[1]
+        return self._probe(module).shape[1]
 
-    def _probe(self, module: nn.Module) -> tuple[torch.Tensor, str]:
-        """Return the logits (2, n_logits) of a row of zeros and one of ones.
-
-        And the name that autograd has for the function that gave them, if any did.
-        """
+    def _probe(self, module: nn.Module) -> torch.Tensor:
+        """Return the logits (2, n_logits) of a row of zeros and one of ones."""
         parameter = next(module.parameters())
         was_training = module.training
         shape = self._sample_shape or (self.n_features_in_,)
         rows = torch.zeros((2, *shape), dtype=parameter.dtype, device=parameter.device)
         rows[1] = 1
         try:
-            with torch.enable_grad():
+            with torch.no_grad():
                 logits = module.eval()(rows)
         except RuntimeError as error:
             raise ValueError(
@@ -347,8 +351,7 @@ class NetClassifier(BaseNetwork):
                 "module must give logits of shape (n_samples, n_classes), got shape "
                 f"{tuple(logits.shape)} for two samples."
             )
-        last = "" if logits.grad_fn is None else logits.grad_fn.name()
-        return logits.detach(), last
+        return logits
 
     def _engine_module(self, module: nn.Module) -> nn.Module:
         if self._sample_shape is None:

@@ -310,10 +310,54 @@ def test_a_callback_that_watches_a_validation_set_which_is_not_there(iris):
         net.fit(*iris)
 
 
+class Noting(Callback):
+    """Notes a value of each epoch under a name."""
+
+    def __init__(self, name, value):
+        self.name, self.value = name, value
+
+    def on_epoch_end(self, net, **given):
+        net.history.record(self.name, self.value)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of two epochs
+@pytest.mark.parametrize(
+    ("name", "value", "noted"),
+    [
+        ("auc", 0.5, 0.5),
+        ("auc_best", np.float32(0.5), 0.5),
+        ("valid_acc", torch.tensor(0.5), 0.5),
+        ("auc", np.array(0.5), 0.5),
+        ("auc", True, None),
+        ("auc", "good", None),
+        ("auc", 10**400, None),
+        (3, 1.0, None),
+        (("auc", 1), 1.0, None),
+        ("seconds", -1.0, None),
+    ],
+)
+def test_notes_of_any_kind(iris, name, value, noted):
+    net = MLPClassifier(max_iter=2, callbacks=[Noting(name, value)], random_state=0).fit(*iris)
+    if noted is None:
+        assert len(net.history_) == 6
+        assert min(net.history_["seconds"]) >= 0
+    else:
+        assert net.history_[name] == [noted] * 2
+
+
 def test_other_errors_of_a_callback_are_its_own(iris):
     net = MLPClassifier(max_iter=2, callbacks=[EarlyStopping(monitor="nothing_known")])
     with pytest.raises(KeyError, match="nothing_known"):
         net.fit(*iris)
+    with pytest.raises(KeyError, match="valid_ids"):
+        MLPClassifier(callbacks=[LooksUp()]).fit(*iris)
+
+
+class LooksUp(Callback):
+    """Looks for a key where there is none."""
+
+    def on_epoch_end(self, net, **given):
+        {}["valid_ids"]
 
 
 @each_network_by_epochs

@@ -9,9 +9,10 @@ import pytest
 from scipy import sparse
 from scipy.stats import uniform
 from sklearn import config_context
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
+from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.metrics import accuracy_score, check_scoring, f1_score, make_scorer
 from sklearn.model_selection import (
@@ -323,6 +324,62 @@ def test_transformers_that_give_other_numbers_of_features_on_each_fold(data):
     assert CountingPCA.n_fits == 3
     assert_stacks_of_folds(search, 2)
     both(pipeline, grid, X, y, cv=KFold(3))
+
+
+class Odd(BaseEstimator, TransformerMixin):
+    """Gives nothing, or numbers of another dtype, by the number of rows that it was fitted on."""
+
+    def fit(self, X, y=None):
+        self.n_rows_ = len(X)
+        return self
+
+    def transform(self, X):
+        return None if self.n_rows_ == 61 else X.astype("f4" if self.n_rows_ == 60 else "f8")
+
+
+class Named(Pipeline):
+    """A pipeline with an argument of its own."""
+
+    def __init__(self, steps, name, *, memory=None, verbose=False):
+        self.name = name
+        super().__init__(steps, memory=memory, verbose=verbose)
+
+
+def bytes_of_a_weight(estimator, X, y):
+    return estimator[-1].coefs_[0].itemsize
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # of 61 rows
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")  # and their scores
+@pytest.mark.parametrize("lengths", [(75, 60), (75, 60, 61)])
+def test_odd_transformers_of_an_odd_pipeline(data, lengths):
+    pipeline = Named([("odd", Odd()), ("net", mlp())], "mine")
+    cv = [(np.arange(n), np.arange(n, 150)) for n in lengths]
+    both(
+        pipeline, {"net__alpha": [1e-4, 1.0]}, *data, cv=cv, scoring=bytes_of_a_weight, refit=False
+    )
+
+
+class Guessing(Pipeline):
+    """Predicts one class, but is scored by its last step."""
+
+    def predict(self, X):
+        return np.zeros(len(X), int)
+
+
+def test_a_pipeline_with_predictions_of_its_own(data):
+    pipeline = Guessing([("scale", StandardScaler()), ("net", mlp())])
+    both(pipeline, {"net__alpha": [1e-4, 1.0]}, *data, cv=2)
+
+
+@pytest.mark.parametrize("kind", [GridSearchCV, VectorizedGridSearchCV])
+def test_a_pipeline_without_a_request_for_weights_is_not_scored(data, kind):
+    with config_context(enable_metadata_routing=True):
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        pipeline = make_pipeline(scaler, mlp().set_fit_request(sample_weight=True))
+        search = kind(pipeline, {"mlpclassifier__alpha": [1.0]}, cv=2, error_score="raise")
+        with pytest.raises(UnsetMetadataPassedError):
+            search.fit(*data, sample_weight=np.ones(150))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # of 61 rows

@@ -5,7 +5,7 @@ import pytest
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknets import MLPClassifier, VectorizedGridSearchCV
@@ -67,10 +67,8 @@ def test_a_bar_gives_the_same_results():
     assert plain.tolist() == with_bar.tolist()
 
 
-class Listening:
-    """A callback of the user's that counts the fits it hears of."""
-
-    max_propagation_depth = 1
+class Local:
+    """A callback of the user's that counts the fits it hears of, of the one that it is set on."""
 
     def __init__(self):
         self.heard = []
@@ -83,6 +81,12 @@ class Listening:
         self.heard.append(type(estimator).__name__)
 
     def on_fit_task_end(self, estimator, context): ...
+
+
+class Listening(Local):
+    """And of those inside."""
+
+    max_propagation_depth = 1
 
 
 def test_a_callback_of_the_user_sees_the_fits_themselves():
@@ -108,6 +112,18 @@ def test_a_callback_of_the_estimator_belongs_to_the_search_it_is_in(in_pipeline)
         logs = monitor.get_logs(select="all")
         assert [log.estimator_name for log in logs] == [kind.__name__]
     assert search.vectorization_ == [["the estimator has callbacks"] * 2] * 2
+
+
+def test_a_callback_of_a_value_of_the_grid_hears_of_every_fit():
+    X, y = load_iris(return_X_y=True)
+    pipeline = Pipeline([("scale", "passthrough"), ("net", net())])
+    heard = []
+    for kind in (GridSearchCV, VectorizedGridSearchCV):
+        callback = Local()
+        scaler = StandardScaler().set_callbacks(callback)
+        kind(pipeline, {"scale": [scaler], "net__alpha": [0.1, 1.0]}, cv=2).fit(X, y)
+        heard.append(len(callback.heard))
+    assert heard[0] == heard[1] >= 5
 
 
 def test_a_bar_that_is_not_the_searchs_own_is_refused():

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn import config_context
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from tests.neural_network._small_mlp import make
 
@@ -77,6 +79,25 @@ def test_a_pipeline_transforms_the_validation_set(split):
 def test_nothing_held_out_is_no_validation_set(iris):
     with pytest.raises(ValueError, match=r"validation_fraction must be above 0 with early_stop"):
         make(early_stopping=True, validation_fraction=0.0).fit(*iris)
+
+
+class Tempered(nn.Module):
+    """A loss with a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, logits, target):
+        return nn.functional.cross_entropy(logits / self.temperature, target, reduction="none")
+
+
+def test_a_loss_with_a_parameter_judges_without_a_graph(iris):
+    losses = []
+    loss = Tempered()
+    loss.register_forward_hook(lambda module, given, out: losses.append(out.requires_grad))
+    make(loss=loss, early_stopping=True, max_iter=1).fit(*iris)
+    assert sorted(set(losses)) == [False, True]  # of the held-out rows, and of the others
 
 
 def test_half_a_validation_set_is_an_error(split):

@@ -370,6 +370,27 @@ def test_a_sigmoid_of_the_module_is_a_warning(two, n_outputs):
     assert not any("logits" in str(w.message) for w in caught)
 
 
+class Keeps(nn.Module):
+    """Keeps an activation, and what it saw in eval mode as an array and in a buffer."""
+
+    def __init__(self, n_features, n_classes):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(n_features, 8), nn.Linear(8, n_classes)
+        self.register_buffer("mean", torch.zeros(8))
+
+    def forward(self, x):
+        self.kept = self.hidden(x).relu()
+        if not self.training:
+            self.seen = self.kept.numpy()
+            self.mean.copy_(self.kept.mean(0))
+        return self.out(self.kept - self.mean)
+
+
+def test_a_module_that_keeps_what_it_saw_goes_on(iris):
+    clf = make(Keeps, warm_start=True).fit(*iris)
+    copy.deepcopy(clf).fit(*iris).partial_fit(*iris)
+
+
 def test_a_factory_that_fails_on_images_is_told_of_their_shape(images):
     X, y = images
     with pytest.raises(TypeError) as raised:
