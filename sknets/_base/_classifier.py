@@ -100,6 +100,8 @@ class BaseClassifier(
     """
 
     _stacker: Any = None
+    # Whether labels of dtype object are predicted as objects, as by some of scikit-learn's classes.
+    _keeps_objects = False
 
     # -- for fit ---------------------------------------------------------------------------------
 
@@ -134,10 +136,11 @@ class BaseClassifier(
         namespace = namespace_of(X)
         given = X.device if isinstance(X, torch.Tensor) else None
         X = check_features(self, X, reset=reset)
-        y = check_labels(self, y, multilabel=multilabel)
+        knows_classes = codec is not None or classes is not None
+        y = check_labels(self, y, multilabel=multilabel, knows_classes=knows_classes)
         check_consistent_length(X, y)
         if codec is None and classes is None:
-            codec = LabelCodec.from_labels(y)
+            codec = LabelCodec.from_labels(y, keeps_objects=self._keeps_objects)
         else:
             codec = codec or LabelCodec.from_classes(classes, y)
             codec.check_known(y)
@@ -182,6 +185,9 @@ class BaseClassifier(
 
     # -- for prediction --------------------------------------------------------------------------
 
+    def _get_ready(self) -> None:
+        """See to what prediction needs, where that may not be what a fit has left."""
+
     def _logits_in_blocks(self, X: Any) -> Iterator[tuple[int, int, torch.Tensor]]:
         """Yield (start, stop, logits (b, n_outputs)) of blocks of a checked X, on any device."""
         raise NotImplementedError
@@ -195,6 +201,7 @@ class BaseClassifier(
         """
         if "classes_" not in vars(self):  # to ask scikit-learn takes a tenth of a row's prediction
             check_is_fitted(self)
+        self._get_ready()
         X = self._flatten(X, reset=False)
         namespace = namespace_of(X)
         if namespace.name != self._namespace.name and get_config()["array_api_dispatch"]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn import config_context, get_config
 from sklearn.utils.validation import validate_data
 
@@ -38,6 +40,8 @@ def check_features(estimator: Any, X: Any, *, reset: bool) -> Any:
         _check_tensor(estimator, X)
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         return X.detach()
+    if sparse.issparse(X):
+        X = _with_floats_of_torchs(X)
     rules: dict[str, Any] = {"accept_sparse": "csr", "dtype": "numeric", "reset": reset}
     if get_config()["array_api_dispatch"]:
         X = as_numpy(X)
@@ -70,7 +74,17 @@ def _is_plain(X: Any) -> bool:
 
 def _has_features_of_fit(estimator: Any, X: np.ndarray) -> bool:
     """Whether X has as many features as that of ``fit``, and both have no names."""
-    return X.shape[1] == estimator.n_features_in_ and not hasattr(estimator, "feature_names_in_")
+    n_features = getattr(estimator, "n_features_in_", None)  # None where weights were set by hand
+    return X.shape[1] == n_features and not hasattr(estimator, "feature_names_in_")
+
+
+def _with_floats_of_torchs(X: Any) -> Any:
+    """Return sparse X in float64 where torch has no such dtype, or not in this byte order."""
+    data = getattr(X, "data", None)
+    if isinstance(data, np.ndarray) and data.dtype.kind == "f" and data.dtype not in _FLOATS:
+        X = copy.copy(X)  # with the same indices
+        X.data = data.astype(np.float64)
+    return X
 
 
 def _check_tensor(estimator: Any, X: torch.Tensor) -> None:

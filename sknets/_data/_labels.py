@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +16,12 @@ from sknets._data._namespace import as_numpy
 from sknets._data._softmax import softmax_of_rows
 
 
-def check_labels(estimator: Any, y: Any, *, multilabel: bool) -> np.ndarray:
+def check_labels(
+    estimator: Any, y: Any, *, multilabel: bool, knows_classes: bool = False
+) -> np.ndarray:
     """Return y as an array of labels, (n_samples,), or (n_samples, n_labels) where multilabel.
+
+    Where the estimator knows the classes, y may have as many of them as it has rows.
 
     Raises
     ------
@@ -35,7 +40,10 @@ def check_labels(estimator: Any, y: Any, *, multilabel: bool) -> np.ndarray:
     y = check_y(y, multi_output=multilabel, estimator=estimator)
     if y.ndim == 2 and y.shape[1] == 1 and not sparse.issparse(y):
         y = column_or_1d(y, warn=True)
-    check_classification_targets(y)
+    with warnings.catch_warnings():
+        if knows_classes:
+            warnings.filterwarnings("ignore", message="The number of unique classes is greater")
+        check_classification_targets(y)
     return y
 
 
@@ -73,11 +81,16 @@ class LabelCodec:
         self.sparse_output = sparse_output
 
     @classmethod
-    def from_labels(cls, y: Any) -> LabelCodec:
-        """Learn the classes from a y that `check_labels` has seen."""
-        if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biufSU":
+    def from_labels(cls, y: Any, *, keeps_objects: bool = False) -> LabelCodec:
+        """Learn the classes from a y that `check_labels` has seen.
+
+        `keeps_objects` leaves labels of dtype object what they are, and not strings, say.
+        """
+        kinds = "biufSUO" if keeps_objects else "biufSU"
+        if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in kinds:
             # Whatever else could be found out about it takes longer than to fit a few rows.
             classes = np.unique(y)
+            classes = classes.astype(classes.dtype.newbyteorder("="), copy=False)
             if _is_plain(y) and 2 * len(classes) > len(y):
                 check_classification_targets(y)  # warns of so many classes
             return cls(classes, multilabel=False, sparse_output=False)
@@ -92,7 +105,7 @@ class LabelCodec:
     @classmethod
     def from_classes(cls, classes: Any, y: Any) -> LabelCodec:
         """Take the classes from a list of them, for a y that may not show them all."""
-        multilabel = type_of_target(y, input_name="y").startswith("multilabel")
+        multilabel = y.ndim == 2 and type_of_target(y, input_name="y").startswith("multilabel")
         return cls(unique_labels(classes), multilabel=multilabel, sparse_output=sparse.issparse(y))
 
     def check_known(self, y: Any) -> None:
@@ -110,7 +123,7 @@ class LabelCodec:
                 f"y must have {n_expected} column(s), one for each label that the classes "
                 f"{self.classes} stand for, got {n_columns}."
             )
-        seen = unique_labels(y)
+        seen = unique_labels(y) if y.ndim == 2 else np.unique(y)
         if len(np.setdiff1d(seen, self.classes)):
             raise ValueError(
                 "`y` has classes not in `self.classes_`. "

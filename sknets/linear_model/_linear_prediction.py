@@ -12,7 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sknets._core import SeededRandom, in_numpy
-from sknets._data import as_numpy, as_tensor_view, input_dtype, make_rows
+from sknets._data import (
+    LabelCodec,
+    as_numpy,
+    as_tensor_view,
+    input_dtype,
+    make_rows,
+    namespace_of,
+)
 from sknets._engine._dense_forward import DenseForward
 
 # Fitted arrays that are on the device of X after a fit on tensors.
@@ -40,6 +47,15 @@ class LinearPredictionMixin:
             module = nn.Linear(weight.shape[1], weight.shape[0])
         module.weight, module.bias = nn.Parameter(weight), nn.Parameter(bias)
         return module.eval()
+
+    def _get_ready(self: Any) -> None:
+        """Follow ``classes_`` where it was set by hand, as ``coef_`` may be, after a fit or not."""
+        codec = self.__dict__.get("_codec")
+        if codec is None or codec.classes is not self.classes_:
+            self.classes_ = np.asarray(self.classes_)
+            self._codec = LabelCodec(self.classes_, multilabel=False, sparse_output=False)
+        if "_namespace" not in self.__dict__:
+            self._namespace = namespace_of(self.classes_)
 
     def _logits_in_blocks(self: Any, X: Any) -> Iterator[tuple[int, int, Tensor]]:
         """Yield logits (b, K) of blocks of a checked X.

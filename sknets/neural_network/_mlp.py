@@ -13,6 +13,7 @@ from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
 from sknets._nn import ACTIVATIONS, MLP, NORMALIZATIONS
+from sknets.neural_network._live_weights import LiveWeights
 
 
 class MLPClassifier(BaseNetwork):
@@ -282,12 +283,22 @@ class MLPClassifier(BaseNetwork):
     @property
     def coefs_(self) -> list[Any]:
         """Weights of each layer, shape (n_in, n_out)."""
-        return [self._namespace.export(layer.weight.T) for layer in self.module_.linears]
+        weights = (layer.weight.T for layer in self.module_.linears)
+        return LiveWeights(weights, self._namespace.export)
+
+    @coefs_.setter
+    def coefs_(self, values: Any) -> None:
+        self.coefs_[:] = values
 
     @property
     def intercepts_(self) -> list[Any]:
         """Intercepts of each layer, shape (n_out,)."""
-        return [self._namespace.export(layer.bias) for layer in self.module_.linears]
+        biases = (layer.bias for layer in self.module_.linears)
+        return LiveWeights(biases, self._namespace.export)
+
+    @intercepts_.setter
+    def intercepts_(self, values: Any) -> None:
+        self.intercepts_[:] = values
 
     @property
     def n_layers_(self) -> int:

@@ -245,7 +245,7 @@ class NetClassifier(BaseNetwork):
         self, n_features: int, codec: LabelCodec, random_state: np.random.RandomState
     ) -> nn.Module:
         if isinstance(self.module, nn.Module):
-            module, generator = copy.deepcopy(self.module), None
+            module, generator = _copy_of(self.module), None
         else:
             generator = make_generator(random_state)
             with SeededRandom(generator):
@@ -255,6 +255,9 @@ class NetClassifier(BaseNetwork):
                 "module must have at least one parameter to train (requires_grad=True), got "
                 f"{type(module).__name__} without one."
             )
+        dtypes = {p.dtype for p in module.parameters() if p.is_complex()}
+        if dtypes:
+            raise ValueError(f"module must have real parameters, got some of {dtypes.pop()}.")
         if any(is_lazy(p) for p in module.parameters()):
             # The first rows that they see give lazy layers their weights.
             with SeededRandom(generator or make_generator(random_state)):
@@ -262,7 +265,12 @@ class NetClassifier(BaseNetwork):
         return module.double()
 
     def _renew_module(self, data: TrainingData) -> nn.Module:
-        return copy.deepcopy(self.module_)  # nothing but `module` says what it looks like
+        if self.module is not self._fitted_with:
+            raise ValueError(
+                "module must be the one of the fit that this one goes on with (warm_start, "
+                "partial_fit), got another. Fit a new estimator."
+            )
+        return _copy_of(self.module_)
 
     def _call_factory(self, n_features: int, codec: LabelCodec) -> nn.Module:
         n_classes = max(2, len(codec.classes)) if codec.kind == "binary" else codec.n_outputs
@@ -291,6 +299,9 @@ class NetClassifier(BaseNetwork):
                 f"that returned {type(module).__name__}."
             )
         return module
+
+    def _fitted_state(self, module: nn.Module) -> dict[str, Any]:
+        return {**super()._fitted_state(module), "_fitted_with": self.module}
 
     def _check_module(self, module: nn.Module, codec: LabelCodec) -> None:
         sigmoids = [layer for layer in module.modules() if isinstance(layer, nn.Sigmoid)]
@@ -363,6 +374,17 @@ class NetClassifier(BaseNetwork):
 
     def _uses_random_numbers(self, module: nn.Module) -> bool:
         return True
+
+
+def _copy_of(module: nn.Module) -> nn.Module:
+    copied = copy.deepcopy(module)
+    if not all(p.is_leaf for p in copied.parameters()):
+        raise ValueError(
+            "module must have parameters that are leaves of autograd's graph in a copy too, got "
+            f"{type(module).__name__}, whose are not, as those of TorchScript. Pass a callable "
+            "that makes it, and fit anew where a fit would go on."
+        )
+    return copied
 
 
 def _are_probabilities(logits: torch.Tensor) -> bool:

@@ -43,6 +43,18 @@ def test_sparse_becomes_csr(make):
     assert_array_equal(checked.toarray(), np.eye(3))
 
 
+@pytest.mark.parametrize("dtype", [np.longdouble, ">f8", ">f4"])
+@pytest.mark.parametrize("make", [sparse.coo_array, sparse.csc_matrix, sparse.csr_array])
+def test_sparse_of_other_dtypes_becomes_float64(make, dtype):
+    X = make(np.eye(3))
+    X.data = X.data.astype(dtype)
+    checked = check_features(Anything(), X, reset=True)
+    assert checked.dtype == np.float64
+    assert checked.dtype.isnative
+    assert_array_equal(checked.toarray(), np.eye(3))
+    assert X.dtype == dtype
+
+
 @pytest.mark.parametrize("wrap", [np.asarray, torch.from_numpy, sparse.csr_array])
 def test_the_number_of_features_is_recorded_and_demanded(wrap):
     estimator = Anything()

@@ -1,5 +1,6 @@
 """What MLPClassifier promises; that its numbers are scikit-learn's is in tests/parity."""
 
+import copy
 import inspect
 import threading
 
@@ -93,6 +94,36 @@ def test_a_parameter_that_breaks_its_rule(iris, name, value):
 # -- what a fit leaves ---------------------------------------------------------------------------
 
 
+def test_weights_of_a_layer_that_are_put_in_place_are_the_modules(iris):
+    X, y = iris
+    clf, theirs = make().fit(X, y), Reference(**SMALL).fit(X, y)
+    for net in (clf, theirs):
+        for i in range(2):
+            net.coefs_[i] = net.coefs_[i] * 2
+            net.intercepts_[i] = net.intercepts_[i] + 1
+    np.testing.assert_allclose(clf.predict_proba(X), theirs.predict_proba(X), atol=1e-9)
+    clf.coefs_, clf.intercepts_ = [0 * W for W in clf.coefs_], [0 * b for b in clf.intercepts_]
+    np.testing.assert_allclose(clf.predict_proba(X), 1 / 3)
+    assert type(copy.deepcopy(clf.coefs_)) is list
+
+
+@pytest.mark.parametrize(
+    ("index", "values", "message"),
+    [
+        (0, np.zeros((4, 9)), r"layer 0 must have shape \(4, 8\), got \(4, 9\)"),
+        (slice(None), [np.zeros((4, 8))], "of 2 layers, got 1"),
+        (slice(None), [np.ones((4, 8)), np.ones((8, 4))], r"layer 1 must have shape \(8, 3\)"),
+    ],
+)
+def test_weights_of_other_shapes_are_refused_and_none_is_written(iris, index, values, message):
+    clf = make().fit(*iris)
+    before = [W.copy() for W in clf.coefs_]
+    with pytest.raises(ValueError, match=message):
+        clf.coefs_[index] = values
+    for now, then in zip(clf.coefs_, before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
 @pytest.mark.parametrize("settings", SOLVERS.values(), ids=SOLVERS)
 @pytest.mark.parametrize("data", ["iris", "two", "multilabel"])
 def test_every_fitted_attribute_of_scikit_learn(settings, data, request):
@@ -110,7 +141,7 @@ def test_every_fitted_attribute_of_scikit_learn(settings, data, request):
         elif isinstance(wanted, int | np.integer):
             assert isinstance(actual, int | np.integer), name
         else:
-            assert type(actual) is type(wanted), name
+            assert isinstance(actual, type(wanted)), name
         if isinstance(wanted, list) and wanted and isinstance(wanted[0], np.ndarray):
             assert [a.shape for a in actual] == [w.shape for w in wanted]
             assert [a.dtype for a in actual] == [w.dtype for w in wanted]

@@ -370,6 +370,33 @@ def test_a_sigmoid_of_the_module_is_a_warning(two, n_outputs):
     assert not any("logits" in str(w.message) for w in caught)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit")  # that it is deprecated
+def test_torchscript_trains_from_a_factory_alone(iris):
+    net = make_dense(4, 3)
+    with pytest.raises(ValueError, match="in a copy too, got RecursiveScriptModule"):
+        make(torch.jit.script(net)).fit(*iris)
+    clf = make(lambda n_features, n_classes: torch.jit.script(net), warm_start=True).fit(*iris)
+    assert clf.loss_curve_[-1] < clf.loss_curve_[0]
+    with pytest.raises(ValueError, match="fit anew where a fit would go on"):
+        clf.fit(*iris)
+
+
+def test_complex_parameters_are_refused(iris):
+    net = make_dense(4, 3)
+    net.register_parameter("phase", nn.Parameter(torch.zeros(2, dtype=torch.complex64)))
+    with pytest.raises(ValueError, match=r"real parameters, got some of torch\.complex64"):
+        make(net).fit(*iris)
+
+
+@pytest.mark.parametrize("go_on", ["fit", "partial_fit"])
+def test_going_on_with_another_module_is_refused(iris, go_on):
+    clf = make(warm_start=True).fit(*iris)
+    copy.deepcopy(pickle.loads(pickle.dumps(clf))).fit(*iris)
+    clf.set_params(module=lambda n_features, n_classes: nn.Linear(n_features, n_classes))
+    with pytest.raises(ValueError, match="module must be the one of the fit"):
+        getattr(clf, go_on)(*iris)
+
+
 class Keeps(nn.Module):
     """Keeps an activation, and what it saw in eval mode as an array and in a buffer."""
 
