@@ -33,7 +33,9 @@ def useful_threads(module: nn.Module, n_features: int, batch_size: int) -> Threa
             # An upper bound: as many output positions as the input has.
             per_row += layer.weight.numel() * n_features / n_channels
         else:
-            per_row += sum(p.numel() for p in layer.parameters(recurse=False) if p.ndim > 1)
+            # Not by parameters(), which takes as long as a small prediction.
+            own = layer._parameters.values()
+            per_row += sum(p.numel() for p in own if p is not None and p.ndim > 1)
     work = per_row * batch_size
     # Between convolutions torch's threads hold their cores, so that BLAS had better have none.
     alone = n_channels is None and work >= _WORTH_BLAS_THREADS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -33,16 +34,17 @@ def logits_in_blocks(
             yield from dense.in_blocks(rows)
             return
     block = rows.n if rows.n <= _FEW_ROWS else _rows_of_a_block(module, rows)
-    limit = Threads()
+    n_threads = None
     if rows.n > 1 and rows.device.type == "cpu":
-        limit = Threads(torch=useful_threads(module, rows.n_features, block).torch)
+        n_threads = useful_threads(module, rows.n_features, block).torch
     was_training = module.training
     if was_training:
         module.eval()
     try:
         for start in range(0, rows.n, block):
             stop = min(start + block, rows.n)
-            with torch.no_grad(), limit_threads(limit):
+            limit = nullcontext() if n_threads is None else limit_threads(Threads(torch=n_threads))
+            with torch.no_grad(), limit:
                 x = rows.slice(start, stop)
                 if autocast is None:
                     logits = module(x)
