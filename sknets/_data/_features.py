@@ -80,6 +80,8 @@ def _has_features_of_fit(estimator: Any, X: np.ndarray) -> bool:
 
 def _with_floats_of_torchs(X: Any) -> Any:
     """Return sparse X in float64 where torch has no such dtype, or not in this byte order."""
+    if X.format in ("lil", "dok"):  # which hold no array of numbers
+        X = X.tocsr()
     data = getattr(X, "data", None)
     if isinstance(data, np.ndarray) and data.dtype.kind == "f" and data.dtype not in _FLOATS:
         X = copy.copy(X)  # with the same indices

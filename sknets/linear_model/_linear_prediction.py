@@ -55,7 +55,15 @@ class LinearPredictionMixin:
             self.classes_ = np.asarray(self.classes_)
             self._codec = LabelCodec(self.classes_, multilabel=False, sparse_output=False)
         if "_namespace" not in self.__dict__:
-            self._namespace = namespace_of(self.classes_)
+            coef = self.classes_ if sparse.issparse(self.coef_) else self.coef_
+            self._namespace = namespace_of(coef)
+        shape: tuple[int, ...] = getattr(self.coef_, "shape", ())
+        n_outputs = self._codec.n_outputs
+        if len(shape) != 2 or shape[0] != n_outputs:
+            raise ValueError(
+                f"coef_ must have shape ({n_outputs}, n_features) for {len(self.classes_)} "
+                f"classes, got {tuple(shape)}."
+            )
 
     def _logits_in_blocks(self: Any, X: Any) -> Iterator[tuple[int, int, Tensor]]:
         """Yield logits (b, K) of blocks of a checked X.

@@ -284,12 +284,15 @@ class Perceptron(LinearPredictionMixin, BaseClassifier):
             fitted = hasattr(self, "coef_")
             if not check_partial_fit_first_call(self, classes):
                 classes = self.classes_
-            data = self._check_rows(X, y, sample_weight, classes=classes, reset=not fitted)
+            # Somebody may have set coef_, intercept_ and classes_ by hand, and no more.
+            reset = not hasattr(self, "n_features_in_")
+            data = self._check_rows(X, y, sample_weight, classes=classes, reset=reset)
             if fitted:
-                start = start_from(data, self.coef_, self.intercept_, self.history_)
+                history = getattr(self, "history_", None)
+                start = start_from(data, self.coef_, self.intercept_, history)
             else:
                 start = start_from(data, None, None)
-            seen = self.t_ if fitted else 1
+            seen = getattr(self, "t_", 1)
             result = self._train(data, start, (X, y, sample_weight), 1)
             self._set_result(data, result, len(result.epochs) - len(start.epochs))
             self.t_ = seen + data.rows.n

@@ -283,7 +283,7 @@ class MLPClassifier(BaseNetwork):
     @property
     def coefs_(self) -> list[Any]:
         """Weights of each layer, shape (n_in, n_out)."""
-        weights = (layer.weight.T for layer in self.module_.linears)
+        weights = (layer.weight for layer in self.module_.linears)
         return LiveWeights(weights, self._namespace.export)
 
     @coefs_.setter

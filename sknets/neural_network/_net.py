@@ -265,7 +265,9 @@ class NetClassifier(BaseNetwork):
         return module.double()
 
     def _renew_module(self, data: TrainingData) -> nn.Module:
-        if self.module is not self._fitted_with:
+        before = (self._fitted_with, self.module_)
+        is_same = any(self.module is module for module in before)
+        if not (is_same or value_key(self.module) == value_key(self._fitted_with)):
             raise ValueError(
                 "module must be the one of the fit that this one goes on with (warm_start, "
                 "partial_fit), got another. Fit a new estimator."

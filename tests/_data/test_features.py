@@ -55,6 +55,13 @@ def test_sparse_of_other_dtypes_becomes_float64(make, dtype):
     assert X.dtype == dtype
 
 
+@pytest.mark.parametrize("make", [sparse.lil_array, sparse.dok_array, sparse.dia_array])
+def test_sparse_without_an_array_of_numbers(make):
+    checked = check_features(Anything(), make(np.eye(3, dtype=np.longdouble)), reset=True)
+    assert checked.dtype == np.float64
+    assert_array_equal(checked.toarray(), np.eye(3))
+
+
 @pytest.mark.parametrize("wrap", [np.asarray, torch.from_numpy, sparse.csr_array])
 def test_the_number_of_features_is_recorded_and_demanded(wrap):
     estimator = Anything()

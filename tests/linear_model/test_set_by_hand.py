@@ -42,6 +42,25 @@ def test_weights_of_an_estimator_that_was_never_fitted(pair, n_classes):
     assert len(set(labels[0])) > 1
 
 
+@pytest.mark.parametrize("shape", [(2, 4), (1, 4), (4,)])
+def test_weights_that_do_not_fit_the_classes(pair, shape):
+    model = pair[0]()
+    model.classes_, model.intercept_ = np.arange(3), np.zeros(shape[0])
+    model.coef_ = np.ones(shape)
+    with pytest.raises(ValueError, match=r"coef_ must have shape \(3, n_features\) for 3 classes"):
+        model.predict(np.ones((2, 4)))
+
+
+def test_a_perceptron_goes_on_from_weights_set_by_hand():
+    X, y = scale(load_iris().data), load_iris().target
+    coefs = []
+    for kind in PAIRS["perceptron"]:
+        model = kind(shuffle=False)
+        model.classes_, model.coef_, model.intercept_ = np.arange(3), np.ones((3, 4)), np.zeros(3)
+        coefs.append(model.partial_fit(X, y).coef_)
+    np.testing.assert_allclose(*coefs)
+
+
 def test_other_names_of_the_classes(pair):
     X, y = scale(load_iris().data), load_iris().target
     for kind in pair:

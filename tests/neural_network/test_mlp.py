@@ -107,6 +107,20 @@ def test_weights_of_a_layer_that_are_put_in_place_are_the_modules(iris):
     assert type(copy.deepcopy(clf.coefs_)) is list
 
 
+def test_weights_may_come_from_the_weights_themselves(iris):
+    for kind in (make, lambda **settings: Reference(**{**SMALL, **settings})):
+        net = kind(hidden_layer_sizes=(4, 4)).fit(*iris)
+        before = [W.copy() for W in net.coefs_]
+        net.coefs_[0], net.coefs_[1] = net.coefs_[1], net.coefs_[0]
+        np.testing.assert_array_equal(net.coefs_[1], before[0])
+        net.coefs_[0] = net.coefs_[0].T
+        np.testing.assert_array_equal(net.coefs_[0], before[1].T)
+        shown = net.coefs_[2]
+        net.coefs_[2] = np.zeros_like(shown)
+        net.coefs_[2] = shown[:, ::-1].astype(">f8")
+        np.testing.assert_array_equal(net.coefs_[2], before[2][:, ::-1])
+
+
 @pytest.mark.parametrize(
     ("index", "values", "message"),
     [

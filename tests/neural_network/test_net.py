@@ -388,6 +388,22 @@ def test_complex_parameters_are_refused(iris):
         make(net).fit(*iris)
 
 
+class Maker:
+    """Makes modules by a method, which is another object whenever it is asked for."""
+
+    def make(self, n_features, n_classes):
+        return make_dense(n_features, n_classes)
+
+
+def test_going_on_with_an_equal_module(iris):
+    maker = Maker()
+    clf = make(maker.make, warm_start=True).fit(*iris)
+    clf.set_params(module=maker.make).fit(*iris)
+    clf.set_params(module=copy.deepcopy(clf.module)).fit(*iris)
+    clf.set_params(module=clf.module_).fit(*iris)
+    assert len(clf.history_["epoch"]) == 4 * clf.max_iter
+
+
 @pytest.mark.parametrize("go_on", ["fit", "partial_fit"])
 def test_going_on_with_another_module_is_refused(iris, go_on):
     clf = make(warm_start=True).fit(*iris)
