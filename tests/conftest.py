@@ -8,7 +8,7 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # two processes of two threads on two cores take many times longer than two of one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +59,12 @@ def tabular() -> Callable[[str], Bunch]:
             return Bunch(**arrays)
 
     return load
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Have more threads than a small net is worth, so that a limit would show."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

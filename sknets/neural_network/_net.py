@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -306,14 +307,8 @@ class NetClassifier(BaseNetwork):
         return {**super()._fitted_state(module), "_fitted_with": self.module}
 
     def _check_module(self, module: nn.Module, codec: LabelCodec) -> None:
-        sigmoids = [layer for layer in module.modules() if isinstance(layer, nn.Sigmoid)]
-        given: list[torch.Tensor] = []
-        hooks = [s.register_forward_hook(lambda *call: given.append(call[-1])) for s in sigmoids]
-        try:
+        with _outputs_of_sigmoids(module) as outputs:
             logits = self._probe(module)
-        finally:
-            for hook in hooks:
-                hook.remove()
         n_logits = logits.shape[1]
         n_classes = len(codec.classes)
         allowed = (1, 2) if codec.kind == "binary" else (n_classes,)
@@ -326,7 +321,7 @@ class NetClassifier(BaseNetwork):
         found = None
         if codec.kind != "multilabel" and n_logits > 1 and _are_probabilities(logits):
             found = "numbers from 0 to 1 that add up to 1 for a row, as a softmax gives them"
-        elif any(output is logits for output in given):
+        elif any(output is logits for output in outputs):
             found = "the output of a sigmoid"
         if found is not None:
             warnings.warn(
@@ -376,6 +371,22 @@ class NetClassifier(BaseNetwork):
 
     def _uses_random_numbers(self, module: nn.Module) -> bool:
         return True
+
+
+@contextmanager
+def _outputs_of_sigmoids(module: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collect what layers of sigmoids give while the block runs the module."""
+    outputs: list[torch.Tensor] = []
+    hooks = [
+        layer.register_forward_hook(lambda *call: outputs.append(call[-1]))
+        for layer in module.modules()
+        if isinstance(layer, nn.Sigmoid)
+    ]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _copy_of(module: nn.Module) -> nn.Module:

@@ -9,14 +9,6 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 from sknets._core import Threads, limit_threads
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.usefixtures("two_threads")
 def test_the_limit_ends_with_the_block():
     with limit_threads(1):

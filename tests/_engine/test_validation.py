@@ -123,15 +123,11 @@ class Watched(nn.Linear):
         return super().forward(x)
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("n_features", "n_threads"), [(64, 1), (3000, 2)])
 def test_small_work_has_one_thread(n_features, n_threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        rows = make_rows(np.zeros((200, n_features)), dtype=torch.float64, device=CPU)
-        module = Watched(n_features, 100, dtype=torch.float64)
-        for _ in logits_in_blocks(module, rows):
-            assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    rows = make_rows(np.zeros((200, n_features)), dtype=torch.float64, device=CPU)
+    module = Watched(n_features, 100, dtype=torch.float64)
+    for _ in logits_in_blocks(module, rows):
+        assert torch.get_num_threads() == 2
     assert module.n_threads == n_threads

@@ -136,15 +136,6 @@ def global_state():
     }
 
 
-@pytest.fixture
-def two_threads():
-    """Have more threads than a small net is worth, so that a limit would show."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def outputs(estimator, X):
     """Call every method that predicts."""
     for method in ("predict", "decision_function", "predict_proba", "predict_log_proba"):

@@ -1,6 +1,9 @@
 """When two searches have the same results."""
 
 import numpy as np
+from sklearn.model_selection import GridSearchCV
+
+from sknets.model_selection import VectorizedGridSearchCV
 
 
 def assert_same_results(ours, theirs, atol=1e-9):
@@ -13,6 +16,15 @@ def assert_same_results(ours, theirs, atol=1e-9):
     if theirs.refit is not False:
         assert ours.best_params_ == theirs.best_params_
         assert ours.best_index_ == theirs.best_index_
+
+
+def search_both_ways(estimator, grid, X, y):
+    """Return a vectorised search and scikit-learn's; their results are the same."""
+    settings = {"cv": 3, "return_train_score": True}
+    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
+    assert_same_results(ours, theirs)
+    return ours, theirs
 
 
 def stacked_share(search):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
@@ -15,7 +14,12 @@ from sklearn.preprocessing import StandardScaler
 
 from sknets import VectorizedGridSearchCV
 from sknets.linear_model import LogisticRegression
-from tests.parity._same_results import assert_same_results, search_estimators, stacked_share
+from tests.parity._same_results import (
+    assert_same_results,
+    search_both_ways,
+    search_estimators,
+    stacked_share,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -81,11 +85,7 @@ LOGISTIC = {
 @pytest.mark.parametrize("name", LOGISTIC)
 def test_logistic_regression(name):
     estimator, grid, load = LOGISTIC[name]
-    X, y = load()
-    settings = {"cv": 3, "return_train_score": True}
-    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
-    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
-    assert_same_results(ours, theirs)
+    ours, _ = search_both_ways(estimator, grid, *load())
     assert stacked_share(ours) == 1
 
 
@@ -195,14 +195,6 @@ def test_nothing_but_zeros():
     X, y = iris()
     cv = list(StratifiedKFold(5).split(X, y))
     steps_of_stacked_and_single_fits(logistic(), 0 * X, y, cv)
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("two_threads")

@@ -10,7 +10,12 @@ from sklearn.model_selection import GridSearchCV
 
 from sknets import VectorizedGridSearchCV
 from sknets.linear_model import LogisticRegression, Perceptron
-from tests.parity._same_results import assert_same_results, search_estimators, stacked_share
+from tests.parity._same_results import (
+    assert_same_results,
+    search_both_ways,
+    search_estimators,
+    stacked_share,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -65,11 +70,7 @@ PERCEPTRON = {
 @pytest.mark.parametrize("name", PERCEPTRON)
 def test_perceptron(name):
     estimator, grid, load = PERCEPTRON[name]
-    X, y = load()
-    settings = {"cv": 3, "return_train_score": True}
-    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
-    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
-    assert_same_results(ours, theirs)
+    ours, _ = search_both_ways(estimator, grid, *load())
     assert stacked_share(ours) == 1
 
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from sknets import MLPClassifier, VectorizedGridSearchCV
-from tests.parity._same_results import assert_same_results, stacked_share
+from tests.parity._same_results import assert_same_results, search_both_ways, stacked_share
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",  # few epochs, on purpose
@@ -101,10 +101,7 @@ CASES = {
 def test_equals_grid_search(name):
     estimator, grid, load = CASES[name]
     X, y = load()
-    settings = {"cv": 3, "return_train_score": True}
-    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
-    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
-    assert_same_results(ours, theirs)
+    ours, theirs = search_both_ways(estimator, grid, X, y)
     in_stacks = [place.startswith("stack") for row in ours.vectorization_ for place in row]
     assert all(in_stacks) != (name == "some not stacked")
     np.testing.assert_allclose(
