@@ -41,7 +41,7 @@ def check_labels(
     if y.ndim == 2 and y.shape[1] == 1 and not sparse.issparse(y):
         y = column_or_1d(y, warn=True)
     with warnings.catch_warnings():
-        if knows_classes:
+        if knows_classes:  # a batch may well have many of them
             warnings.filterwarnings("ignore", message="The number of unique classes is greater")
         check_classification_targets(y)
     return y

@@ -10,7 +10,6 @@ import torch
 
 from sknets._base import CannotStack, StackedFit
 from sknets._core import limit_threads, numpy_dtype
-from sknets._data import check_fits_dtype, check_sample_weight, combine_weights
 from sknets._engine import (
     STACK_SOLVERS,
     Fold,
@@ -199,22 +198,12 @@ def _weights(fit: StackedFit) -> tuple[np.ndarray | None, float]:
     data, class_weight = fit.data, fit.estimator.class_weight
     if data.sample_weight is None and class_weight is None:
         return None, float(len(fit.rows))
-    index = torch.from_numpy(fit.rows)
-    target = data.target[index]
-    given = None if data.sample_weight is None else data.sample_weight[index].numpy()
-    given = check_sample_weight(given, len(index))
-    if isinstance(class_weight, str):
-        weight = None
-        if given is not None:
-            check_fits_dtype(given, data.rows.dtype)
-            weight = torch.from_numpy(given)
+    is_balanced = isinstance(class_weight, str)
+    weight = fit.weights(of_classes=not is_balanced)
+    if is_balanced:
+        target = data.target[torch.from_numpy(fit.rows)]
         weight = balanced_weights(weight, target, len(data.codec.classes), data.rows.dtype)
-    else:
-        labels = data.codec.classes[target.numpy()]
-        combined = combine_weights(given, class_weight, labels, data.codec.classes)
-        assert combined is not None  # one of the two is given
-        check_fits_dtype(combined, data.rows.dtype)
-        weight = torch.from_numpy(combined).to(data.rows.dtype)
+    assert weight is not None  # one of the two is given
     total = float(weight.double().sum())
     return (weight.double() / total).to(data.rows.dtype).numpy(), total
 

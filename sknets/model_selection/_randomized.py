@@ -82,12 +82,8 @@ class VectorizedRandomizedSearchCV(DocumentedMixin, Vectorized, RandomizedSearch
 
     Notes
     -----
-    A stack takes the steps of single fits and rounds otherwise, as a single fit does whose rows are
-    permuted. In float64, nets at usual learning rates and `LogisticRegression` on standardised
-    features then predict what they do alone, up to rounding. High learning rates, float32, weak
-    penalties and features that are not scaled magnify rounding: nets may then predict some rows
-    otherwise, and solvers of `LogisticRegression` end after another number of iterations, in a
-    point that differs by more than rounding. A smaller `tol` mostly brings such solvers together.
+    How equal the results are to those of single fits, say the notes of
+    :class:`VectorizedGridSearchCV`.
 
     References
     ----------

@@ -170,7 +170,7 @@ class Vectorized:
 
 def _has_callbacks(value: Any) -> bool:
     """Whether an estimator has callbacks of scikit-learn's, or one that is a parameter of it."""
-    if not hasattr(value, "get_params") or isinstance(value, type):
+    if not callable(getattr(value, "get_params", None)) or isinstance(value, type):
         return False
     parts = [value, *value.get_params().values()]
     return any(getattr(part, "_skl_callbacks", None) for part in parts)

@@ -282,7 +282,7 @@ class MLPClassifier(BaseNetwork):
 
     @property
     def coefs_(self) -> list[Any]:
-        """Weights of each layer, shape (n_in, n_out)."""
+        """Weights of each layer, shape (n_in, n_out); what is put in place goes to ``module_``."""
         weights = (layer.weight for layer in self.module_.linears)
         return LiveWeights(weights, self._namespace.export)
 
@@ -292,7 +292,7 @@ class MLPClassifier(BaseNetwork):
 
     @property
     def intercepts_(self) -> list[Any]:
-        """Intercepts of each layer, shape (n_out,)."""
+        """Intercepts of each layer, shape (n_out,); what is put in place goes to ``module_``."""
         biases = (layer.bias for layer in self.module_.linears)
         return LiveWeights(biases, self._namespace.export)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import warnings
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,13 @@ from torch.nn.parameter import is_lazy
 from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork, TrainingData
 from sknets._core import SeededRandom, make_generator, value_key
 from sknets._data import LabelCodec
+from sknets.neural_network._own_module import (
+    are_probabilities,
+    check_parameters,
+    copy_of,
+    outputs_of_sigmoids,
+    probe,
+)
 from sknets.neural_network._sample_shape import as_array_if_nested, flatten_samples
 
 
@@ -246,19 +251,12 @@ class NetClassifier(BaseNetwork):
         self, n_features: int, codec: LabelCodec, random_state: np.random.RandomState
     ) -> nn.Module:
         if isinstance(self.module, nn.Module):
-            module, generator = _copy_of(self.module), None
+            module, generator = copy_of(self.module), None
         else:
             generator = make_generator(random_state)
             with SeededRandom(generator):
                 module = self._call_factory(n_features, codec)
-        if not any(p.requires_grad for p in module.parameters()):
-            raise ValueError(
-                "module must have at least one parameter to train (requires_grad=True), got "
-                f"{type(module).__name__} without one."
-            )
-        dtypes = {p.dtype for p in module.parameters() if p.is_complex()}
-        if dtypes:
-            raise ValueError(f"module must have real parameters, got some of {dtypes.pop()}.")
+        check_parameters(module)
         if any(is_lazy(p) for p in module.parameters()):
             # The first rows that they see give lazy layers their weights.
             with SeededRandom(generator or make_generator(random_state)):
@@ -273,7 +271,7 @@ class NetClassifier(BaseNetwork):
                 "module must be the one of the fit that this one goes on with (warm_start, "
                 "partial_fit), got another. Fit a new estimator."
             )
-        return _copy_of(self.module_)
+        return copy_of(self.module_)
 
     def _call_factory(self, n_features: int, codec: LabelCodec) -> nn.Module:
         n_classes = max(2, len(codec.classes)) if codec.kind == "binary" else codec.n_outputs
@@ -289,7 +287,7 @@ class NetClassifier(BaseNetwork):
             pass
         try:
             module = self.module(*arguments)
-        except Exception as error:
+        except Exception as error:  # of the user's code: it passes, with a word more
             if self._sample_shape is not None:
                 error.add_note(
                     f"module was called with n_features={arguments[0]}, the shape of a sample, and "
@@ -307,7 +305,7 @@ class NetClassifier(BaseNetwork):
         return {**super()._fitted_state(module), "_fitted_with": self.module}
 
     def _check_module(self, module: nn.Module, codec: LabelCodec) -> None:
-        with _outputs_of_sigmoids(module) as outputs:
+        with outputs_of_sigmoids(module) as outputs:
             logits = self._probe(module)
         n_logits = logits.shape[1]
         n_classes = len(codec.classes)
@@ -319,7 +317,7 @@ class NetClassifier(BaseNetwork):
                 f"got {n_logits}."
             )
         found = None
-        if codec.kind != "multilabel" and n_logits > 1 and _are_probabilities(logits):
+        if codec.kind != "multilabel" and n_logits > 1 and are_probabilities(logits):
             found = "numbers from 0 to 1 that add up to 1 for a row, as a softmax gives them"
         elif any(output is logits for output in outputs):
             found = "the output of a sigmoid"
@@ -334,32 +332,7 @@ class NetClassifier(BaseNetwork):
         return self._probe(module).shape[1]
 
     def _probe(self, module: nn.Module) -> torch.Tensor:
-        """Return the logits (2, n_logits) of a row of zeros and one of ones."""
-        parameter = next(module.parameters())
-        was_training = module.training
-        shape = self._sample_shape or (self.n_features_in_,)
-        rows = torch.zeros((2, *shape), dtype=parameter.dtype, device=parameter.device)
-        rows[1] = 1
-        try:
-            with torch.no_grad():
-                logits = module.eval()(rows)
-        except RuntimeError as error:
-            raise ValueError(
-                f"module must take rows of X, each of shape {shape}, in {rows.dtype} (the dtype of "
-                f"X, or precision=), got an error from it for two such rows: {error}."
-            ) from error
-        module.train(was_training)
-        if not isinstance(logits, torch.Tensor):
-            raise ValueError(
-                "module must give logits of shape (n_samples, n_classes), got a "
-                f"{type(logits).__name__}."
-            )
-        if logits.ndim != 2 or len(logits) != 2:
-            raise ValueError(
-                "module must give logits of shape (n_samples, n_classes), got shape "
-                f"{tuple(logits.shape)} for two samples."
-            )
-        return logits
+        return probe(module, self._sample_shape or (self.n_features_in_,))
 
     def _engine_module(self, module: nn.Module) -> nn.Module:
         if self._sample_shape is None:
@@ -371,37 +344,3 @@ class NetClassifier(BaseNetwork):
 
     def _uses_random_numbers(self, module: nn.Module) -> bool:
         return True
-
-
-@contextmanager
-def _outputs_of_sigmoids(module: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collect what layers of sigmoids give while the block runs the module."""
-    outputs: list[torch.Tensor] = []
-    hooks = [
-        layer.register_forward_hook(lambda *call: outputs.append(call[-1]))
-        for layer in module.modules()
-        if isinstance(layer, nn.Sigmoid)
-    ]
-    try:
-        yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _copy_of(module: nn.Module) -> nn.Module:
-    copied = copy.deepcopy(module)
-    if not all(p.is_leaf for p in copied.parameters()):
-        raise ValueError(
-            "module must have parameters that are leaves of autograd's graph in a copy too, got "
-            f"{type(module).__name__}, whose are not, as those of TorchScript. Pass a callable "
-            "that makes it, and fit anew where a fit would go on."
-        )
-    return copied
-
-
-def _are_probabilities(logits: torch.Tensor) -> bool:
-    """Whether the rows are numbers from 0 to 1 that add up to 1, which logits hardly are."""
-    near = 1e-5
-    sums = logits.sum(1)
-    return bool((logits >= 0).all() and ((sums - 1).abs() < near).all())

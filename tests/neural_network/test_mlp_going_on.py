@@ -101,4 +101,4 @@ def test_partial_fit_under_another_solver(iris, first, second):
 def test_partial_fit_where_there_are_no_epochs():
     assert hasattr(MLPClassifier(), "partial_fit")
     with pytest.raises(AttributeError, match="partial_fit"):
-        MLPClassifier(solver="lbfgs").partial_fit  # noqa: B018
+        MLPClassifier(solver="lbfgs").partial_fit  # noqa: B018 - to ask is the test

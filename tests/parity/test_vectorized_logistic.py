@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import LogisticRegression as TheirLogisticRegression
@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sknets import VectorizedGridSearchCV
 from sknets.linear_model import LogisticRegression
+from tests.parity._data import breast_cancer, first_digits
 from tests.parity._same_results import (
     assert_same_results,
     search_both_ways,
@@ -21,19 +22,14 @@ from tests.parity._same_results import (
     stacked_share,
 )
 
+# Some settings are to stop early.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 CS = [1e-3, 0.1, 1.0, 100.0]
 
 
 def digits(n=400):
-    X, y = load_digits(return_X_y=True)
-    return X[:n] / 16, y[:n]
-
-
-def breast_cancer():
-    X, y = load_breast_cancer(return_X_y=True)
-    return StandardScaler().fit_transform(X), y
+    return first_digits(n)
 
 
 def iris():

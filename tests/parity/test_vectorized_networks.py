@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -13,6 +13,7 @@ from torch import nn
 
 from sknets import CNNClassifier, MLPClassifier, NetClassifier, VectorizedGridSearchCV
 from sknets._nn import MLP
+from tests.parity._data import breast_cancer, first_digits, multilabel_digits
 from tests.parity._same_results import assert_same_results, search_both_ways, stacked_share
 from tests.parity.test_unmapped_modules import Deciding
 
@@ -23,8 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def digits(n=150):
-    X, y = load_digits(return_X_y=True)
-    return X[:n] / 16, y[:n]
+    return first_digits(n)
 
 
 def images():
@@ -32,14 +32,8 @@ def images():
     return X.reshape(-1, 8, 8), y
 
 
-def breast_cancer():
-    X, y = load_breast_cancer(return_X_y=True)
-    return StandardScaler().fit_transform(X)[:200], y[:200]
-
-
 def multilabel():
-    X, y = digits()
-    return X, np.stack([y % 2 == 0, y > 4, y == 3], axis=1).astype(int)
+    return multilabel_digits(150)
 
 
 QUICK = {"random_state": 0, "max_iter": 4, "batch_size": 32, "device": "cpu"}
@@ -153,7 +147,7 @@ CASES = {
             {"loss": ["log_loss", "hinge"], "alpha": [1e-4, 1.0]},
             {"loss": ["focal_loss"], "label_smoothing": [0.0, 0.1]},
         ],
-        breast_cancer,
+        partial(breast_cancer, 200),
     ),
     "net, label smoothing of labels": (
         net(make_normalised),
@@ -164,7 +158,7 @@ CASES = {
     "cnn, signals": (
         cnn(input_shape=(1, 30), kernel_size=5, normalization="batch"),
         {"alpha": [1e-4, 1.0], "random_state": [0, 1]},
-        breast_cancer,
+        partial(breast_cancer, 200),
     ),
     "mlp, batch normalisation": (
         mlp(normalization="batch"),
@@ -173,7 +167,7 @@ CASES = {
     ),
     "mlp, layer normalisation": (mlp(normalization="layer", shuffle=False), RATES, digits),
     "net": (net(make_dense), RATES, digits),
-    "net, two logits for two classes": (net(make_dense), RATES, breast_cancer),
+    "net, two logits for two classes": (net(make_dense), RATES, partial(breast_cancer, 200)),
     "net, multilabel": (net(make_dense), {"alpha": [1e-4, 1.0]}, multilabel),
     "net, seeds": (net(make_dense), {"random_state": [0, 1, 2]}, digits),
     "net, factories": (
@@ -192,7 +186,7 @@ CASES = {
     "net, class weights": (
         net(make_dense),
         {"class_weight": [None, "balanced", {0: 5.0, 1: 1.0}]},
-        breast_cancer,
+        partial(breast_cancer, 200),
     ),
     "net, pipeline": (
         make_pipeline(StandardScaler(), net(make_dense)),

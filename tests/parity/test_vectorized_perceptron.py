@@ -10,6 +10,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sknets import VectorizedGridSearchCV
 from sknets.linear_model import LogisticRegression, Perceptron
+from tests.parity._data import first_digits
 from tests.parity._same_results import (
     assert_same_results,
     search_both_ways,
@@ -17,12 +18,12 @@ from tests.parity._same_results import (
     stacked_share,
 )
 
+# Some settings are to stop early.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 def digits(n=400):
-    X, y = load_digits(return_X_y=True)
-    return X[:n] / 16, y[:n]
+    return first_digits(n)
 
 
 def wide(n=400, n_features=150):

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.datasets import load_iris
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from sknets import MLPClassifier, VectorizedGridSearchCV
+from tests.parity._data import breast_cancer, first_digits, multilabel_digits
 from tests.parity._same_results import assert_same_results, search_both_ways, stacked_share
 
 pytestmark = pytest.mark.filterwarnings(
@@ -19,18 +20,11 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def digits(n=240):
-    X, y = load_digits(return_X_y=True)
-    return X[:n] / 16, y[:n]
-
-
-def breast_cancer():
-    X, y = load_breast_cancer(return_X_y=True)
-    return StandardScaler().fit_transform(X), y
+    return first_digits(n)
 
 
 def multilabel():
-    X, y = digits()
-    return X, np.stack([y % 2 == 0, y > 4, y == 3], axis=1).astype(int)
+    return multilabel_digits(240)
 
 
 def net(*args, **settings):
