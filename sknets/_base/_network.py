@@ -91,6 +91,13 @@ class BaseNetwork(ProbabilisticMixin, BaseClassifier):
         """
         raise NotImplementedError
 
+    def _start_settings(self) -> Hashable:
+        """Return what, beside the seed, estimators of one structure begin with; None: not known.
+
+        Where it is equal, their modules and first weights are. Settings may be invalid.
+        """
+        return None
+
     def _uses_random_numbers(self, module: nn.Module) -> bool:
         """Whether the module's forward pass draws random numbers in training."""
         dropouts = nn.modules.dropout._DropoutNd

@@ -7,24 +7,21 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn import get_config
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from sknets._base._classifier import TrainingData
+from sknets._base._stack_members import Starts, finish, is_closed, make_member
 from sknets._base._stacking import CannotStack, StackedFit, Stacker
 from sknets._base._training import (
-    Trained,
     make_loss_of,
-    make_schedule_of,
     make_smoothed_loss,
     resolve_batch_size,
-    split_rows,
     wanted_batch_size,
 )
 from sknets._core import (
@@ -32,31 +29,24 @@ from sknets._core import (
     attribute_keys,
     free_bytes,
     is_out_of_memory,
-    make_generator,
-    make_random_state,
 )
-from sknets._data import SubsetRows, as_tensor_view
+from sknets._data import as_tensor_view
 from sknets._engine import (
     MOST_BATCHES,
     FlatParameters,
     MakeStep,
     Member,
     ModuleNotMapped,
-    Rate,
     Stack,
     StackedModuleStep,
-    Validation,
     check_modules,
-    dropout_rates,
-    has_closed_form,
     make_conv_step,
     make_stacked_dense_step,
     run_parts,
-    state_of,
     useful_parts,
     useful_threads,
 )
-from sknets._nn import MLP, OPTIMISERS, Loss, get_activation
+from sknets._nn import OPTIMISERS, Loss, get_activation
 
 # On a CPU, what nets of a stack take per thread, so that a kernel finds most of what the last one
 # has written in the caches. Fewer nets than so many cost more in Python than the caches save.
@@ -141,24 +131,26 @@ class NetworkStacker(Stacker):
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Train the nets of one stack."""
-        members, modules, ready = [], [], []
+        starts = Starts()
+        members, begun, ready = [], [], []
         for fit in fits:
             try:
-                member, module = _make_member(fit)
+                member, start = make_member(fit, starts)
             except Exception as error:  # a bad value of one candidate does not touch the others
                 if is_out_of_memory(error):
                     raise
                 fit.error = error
                 continue
             members.append(member)
-            modules.append(module)
+            begun.append(start)
             ready.append(fit)
         if not members:
             return
+        modules = [start.flat.module for start in begun]
         _check_same_structure(modules)
         stacks = _make_stacks(ready, members, modules[0])
         try:
-            if not _is_closed(modules[0], ready[0].estimator):
+            if not is_closed(modules[0], ready[0].estimator):
                 with _without_vmaps_warning():
                     check_modules(modules)
                     stacks[0].run(after_epoch)
@@ -171,10 +163,10 @@ class NetworkStacker(Stacker):
         except ModuleNotMapped as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason"
             raise CannotStack(f"torch.func.vmap cannot run its module: {reason}") from error
-        for fit, member, module in zip(ready, members, modules, strict=True):
+        for fit, member, start in zip(ready, members, begun, strict=True):
             try:
                 resolve_batch_size(fit.estimator, len(member.rows))  # for its warning
-                _finish(fit, member, module, stacks[0].engine)
+                finish(fit, member, start, stacks[0].engine)
             except Warning as error:  # where warnings are errors, it is this fit's alone
                 fit.error = error
 
@@ -208,69 +200,6 @@ def _numbers_inside(module: nn.Module, row: torch.Tensor) -> int:
     return total
 
 
-def _make_member(fit: StackedFit) -> tuple[Member, nn.Module]:
-    """Draw everything random in the order in which the estimator alone would."""
-    estimator, data = fit.estimator, fit.data
-    estimator._check_settings((None, None, None), False)
-    weights = fit.weights()
-    random_state = make_random_state(copy.deepcopy(estimator.random_state))
-    module = estimator._build_module(data.rows.n_features, data.codec, random_state)
-    # The many small tensors of our own nets stay on the CPU, and go to a device as one.
-    module.to("cpu" if _is_closed(module, estimator) else data.device, data.precision.dtype)
-    estimator._check_module(module, data.codec)
-    module.train()  # as every fit sets it, whatever the module was
-    loss = make_loss_of(estimator, module, data.codec)
-    rows, validation = fit.rows, None
-    if estimator.early_stopping:
-        target = data.target[torch.from_numpy(rows).to(data.device)]
-        train, held_out = split_rows(estimator, target, data.codec, random_state)
-        index = torch.from_numpy(held_out).to(data.device)
-        validation = Validation(
-            SubsetRows(data.rows, rows[held_out]),
-            target[index],
-            None if weights is None else weights[index],
-            loss,
-            loss.task,
-        )
-        rows = rows[train]
-        weights = None if weights is None else weights[torch.from_numpy(train).to(data.device)]
-    generator = None
-    if estimator._uses_random_numbers(module):
-        generator = make_generator(random_state, data.device)
-    member = Member(
-        vector=FlatParameters(module).vector.detach(),
-        rows=rows,
-        weight=weights,
-        validation=validation,
-        random_state=random_state if estimator.shuffle else None,
-        generator=generator,
-        schedule=make_schedule_of(estimator, Rate(estimator.learning_rate_init)),
-        settings=_member_settings(estimator, module),
-        state=list(state_of(module).values()),
-    )
-    return member, module
-
-
-def _member_settings(estimator: Any, module: nn.Module) -> dict[str, Any]:
-    if _is_closed(module, estimator):
-        dropout: Any = tuple(rate for _, rate in module.plain_layers or ())
-    else:
-        dropout = dropout_rates(estimator._engine_module(module))
-    return {
-        "alpha": estimator.alpha,
-        "label_smoothing": estimator.label_smoothing,
-        "tol": estimator.tol,
-        "patience": estimator.n_iter_no_change,
-        "max_epochs": estimator.max_iter,
-        "early_stopping": estimator.early_stopping,
-        "betas": (estimator.beta_1, estimator.beta_2),
-        "eps": estimator.epsilon,
-        "momentum": estimator.momentum,
-        "nesterov": estimator.nesterovs_momentum,
-        "dropout": dropout,
-    }
-
-
 def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
     return [(name, tensor.shape) for name, tensor in module.state_dict(keep_vars=True).items()]
 
@@ -287,7 +216,7 @@ def _make_stacks(
 ) -> list[Stack]:
     """Return the fits as one stack, or as equal parts of one that are to run at once."""
     n_parts = 1
-    if fits[0].data.device.type == "cpu" and _is_closed(module, fits[0].estimator):
+    if fits[0].data.device.type == "cpu" and is_closed(module, fits[0].estimator):
         size = min(wanted_batch_size(fits[0].estimator), max(len(m.rows) for m in members))
         n_parts = useful_parts(module, size, len(members))
     # Nets that train on as many rows, or on the same ones, are in one part.
@@ -308,7 +237,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
     size = min(wanted_batch_size(first), max(len(m.rows) for m in members))
     template = FlatParameters(first._engine_module(copied.to(data.device)))
     loss = make_loss_of(first, copied, data.codec)
-    if _is_closed(copied, first):
+    if is_closed(copied, first):
         make_step: MakeStep = partial(
             make_stacked_dense_step,
             template=template,
@@ -336,11 +265,6 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
     )
 
 
-def _is_closed(module: nn.Module, estimator: Any) -> TypeGuard[MLP]:
-    """Whether the gradients of a net in a stack have a closed form."""
-    return estimator.loss == "log_loss" and has_closed_form(module)
-
-
 def _check_gains(template: FlatParameters, loss: Loss, batch_size: int) -> None:
     """Raise where nets are faster one by one: convolutions in closed form, of large batches."""
     alone = make_conv_step(
@@ -359,25 +283,3 @@ def _threads_of_a_stack(
     blas = useful_threads(module, n_features, batch_size).blas
     kernels = useful_threads(module, n_features, n_nets * batch_size).torch
     return Threads(torch=1 if blas is None else kernels, blas=blas)
-
-
-def _finish(fit: StackedFit, member: Member, module: nn.Module, engine: str) -> None:
-    """Give the estimator what its own ``fit`` would have left."""
-    fit.seconds, fit.error = member.seconds, member.error
-    if member.error is not None:
-        return
-    FlatParameters(module).release(member.vector)
-    with torch.no_grad():
-        for tensor, value in zip(state_of(module).values(), member.state, strict=True):
-            tensor.copy_(value)
-    estimator, progress = fit.estimator, member.progress
-    estimator._remember(fit.data)
-    trained = Trained(member.n_epochs, progress.loss_curve[-1], engine, None)
-    estimator._set_fitted(module.eval(), progress, trained, fit.data)
-    if not member.converged:
-        warnings.warn(
-            f"max_iter={estimator.max_iter} epochs are done and training has not converged yet. "
-            "Raise max_iter, or tol if the loss is good enough.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )

@@ -96,6 +96,38 @@ class FlatParameters:
             p.data = part.clone(memory_format=torch.contiguous_format)
             p.grad = None
 
+    def module_with(self, values: Tensor) -> nn.Module:
+        """Return a copy of the module whose weights are `values` (n_parameters,), of any device.
+
+        The module must have no tensors but trained weights. Layers, and what they keep in dicts and
+        sets, are copied; anything else that they have is shared.
+        """
+        parts = (self.part(values, p) for p in self.parameters)
+        own = (part.clone(memory_format=torch.contiguous_format) for part in parts)
+        pairs = zip(self.parameters, map(nn.Parameter, own), strict=True)
+        return _copied(self.module, {id(p): parameter for p, parameter in pairs})
+
+
+def _copied(module: nn.Module, weights: dict[int, nn.Parameter]) -> nn.Module:
+    """Return a copy of a module with other weights, which are given by the ids of its own.
+
+    `copy.deepcopy` takes five times as long.
+    """
+    copied = module.__class__.__new__(module.__class__)
+    state = {
+        name: value.copy() if isinstance(value, dict | set) else value
+        for name, value in vars(module).items()
+    }
+    state["_parameters"] = {
+        name: None if p is None else weights[id(p)] for name, p in module._parameters.items()
+    }
+    state["_modules"] = {
+        name: None if child is None else _copied(child, weights)
+        for name, child in module._modules.items()
+    }
+    vars(copied).update(state)
+    return copied
+
 
 def _by_input(module: nn.Module) -> Tensor | None:
     """Return the weights of the first layer of a dense net with hidden layers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,7 @@ class Member:
     validation : Validation or None
         What its early stopping looks at.
     random_state : RandomState or None
-        Draws its shuffles; None keeps the order.
+        Its shuffles are those that a copy of it draws; None keeps the order.
     generator : torch.Generator or None
         Draws its dropout masks.
     schedule : Schedule
@@ -79,19 +80,22 @@ class RowOrder:
     rows : ndarray of shape (n,)
         Numbers of rows.
     random_state : RandomState or None
-        Draws the shuffles; None keeps the order.
+        The shuffles are those that a copy of it draws; None keeps the order.
     """
 
     def __init__(self, rows: np.ndarray, random_state: np.random.RandomState | None) -> None:
         self.rows = rows
         self.random_state = random_state
+        self._source: np.random.RandomState | None = None
         self._order = np.arange(len(rows))
 
     def next(self) -> np.ndarray:
         """Return places in `rows`, in the order of the next epoch."""
         if self.random_state is not None:
+            # A copy takes longer than an epoch of a small net. Of equal orders, only one is asked.
+            self._source = self._source or copy.deepcopy(self.random_state)
             order = np.arange(len(self.rows))
-            self.random_state.shuffle(order)
+            self._source.shuffle(order)
             self._order = self._order[order]
         return self._order
 

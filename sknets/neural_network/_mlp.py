@@ -280,6 +280,10 @@ class MLPClassifier(BaseNetwork):
         drops = None if is_closed else repr(np.asarray(self.dropout) > 0)
         return (repr(self.hidden_layer_sizes), self.activation, self.normalization, drops)
 
+    def _start_settings(self) -> Hashable:
+        # A subclass of a user's may make its modules otherwise.
+        return repr(self.dropout) if type(self) is MLPClassifier else None
+
     @property
     def coefs_(self) -> list[Any]:
         """Weights of each layer, shape (n_in, n_out); what is put in place goes to ``module_``."""
