@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sknets._base import BaseClassifier, Stacker
+from sknets._data import assemble, check_features
 from sknets.linear_model._linear_prediction import LinearPredictionMixin
 
 
@@ -30,8 +31,10 @@ class LinearStacker(Stacker):
             decoded = first._codec.decode(logits.reshape(-1, n_outputs))
             return decoded.reshape(-1, len(estimators))
 
-        answer, _ = joint._answer(X, "predict", labels)
-        return list(answer.T)
+        X = check_features(first, X, reset=False)
+        blocks = joint._logits_in_blocks(X)
+        parts = ((start, stop, labels(logits)) for start, stop, logits in blocks)
+        return list(assemble(parts, len(X)).T)
 
 
 def _is_like(estimator: Any, first: Any) -> bool:

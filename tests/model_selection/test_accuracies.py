@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sknets import LogisticRegression, VectorizedGridSearchCV
+from sknets import LogisticRegression, MLPClassifier, Perceptron, VectorizedGridSearchCV
 from tests.parity._same_results import assert_same_results, stacked_share
 
 # Few iterations, so that the cases are quick.
@@ -72,6 +72,21 @@ def test_weights_weigh_the_scores_too(data, dtype):
     assert_same_results(ours, theirs)
     plain, _ = both(classifier(), GRID, data)
     assert (plain.cv_results_["mean_test_score"] != ours.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "grid"),
+    [
+        (classifier(), GRID),
+        (Perceptron(device="cpu", max_iter=20), {"eta0": [0.1, 1.0, 10.0]}),
+        (MLPClassifier((8,), device="cpu", max_iter=3), {"alpha": [1e-4, 1e-3, 1e-2]}),
+    ],
+    ids=["logistic regression", "perceptron", "MLP"],
+)
+def test_candidates_are_scored_together(data, estimator, grid):
+    """Each has its share of the time; the first one goes scikit-learn's way."""
+    results = VectorizedGridSearchCV(estimator, grid, cv=3).fit(*data).cv_results_
+    assert len(set(results["mean_score_time"][1:])) == 1
 
 
 def test_pipelines(data):
