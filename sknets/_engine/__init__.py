@@ -17,6 +17,7 @@ from sknets._engine._full_batch import FullBatchResult, minimise
 from sknets._engine._linear_step import LinearStep
 from sknets._engine._logistic_objective import LogisticObjective
 from sknets._engine._logistic_stack import LogisticStack, StackedModel
+from sknets._engine._logistic_stack_device import DeviceFold, DeviceLogisticStack
 from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
 from sknets._engine._parts import run_parts
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
@@ -46,6 +47,8 @@ __all__ = [
     "CudaGraph",
     "DenseLayer",
     "DenseStep",
+    "DeviceFold",
+    "DeviceLogisticStack",
     "EpochLoop",
     "FlatParameters",
     "Fold",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -81,17 +82,24 @@ class LogisticStack:
         Numbered by their places.
     fit_intercept : bool
         Whether the last column is an intercept, which is not penalised.
+
+    Attributes
+    ----------
+    is_on_device : bool
+        Whether an accelerator evaluates the objectives.
     """
+
+    is_on_device = False
 
     def __init__(
         self, folds: Sequence[Fold], models: Sequence[StackedModel], *, fit_intercept: bool
     ) -> None:
-        self.folds = folds
+        self.folds: Sequence[Any] = folds
         self.models = models
         self.fit_intercept = fit_intercept
         self.shape = (folds[0].n_outputs, folds[0].width)
         self.size = self.shape[0] * self.shape[1]
-        self.dtype = folds[0].X.dtype
+        self.dtype = folds[0].dtype
         self.penalised = np.ones(self.shape, bool)
         if fit_intercept:
             self.penalised[:, -1] = False
@@ -180,7 +188,7 @@ class LogisticStack:
             self._last_shares[fold] = asked, shares
         return shares
 
-    def _take_shares(self, fold: int, models: Array) -> Array | None:
+    def _take_shares(self, fold: int, models: Array) -> Any:
         """Return the weights of some models, of those of all models of the fold."""
         if fold not in self._shares:
             self._shares[fold] = self._shares_of_all(fold)

@@ -239,9 +239,13 @@ class RowBlocks:
 
     def rows_within(self, width: int) -> int:
         """Return how many rows of ``width`` numbers make one block: a multiple of 64."""
-        budget = _CACHE_BYTES if self.device.type == "cpu" else _DEVICE_BYTES
-        n_rows = budget // max(1, width * self.dtype.itemsize)
-        return max(_FEWEST_ROWS, n_rows - n_rows % _FEWEST_ROWS)
+        return _rows_within(width, self.dtype, self.device)
+
+
+def _rows_within(width: int, dtype: torch.dtype, device: torch.device) -> int:
+    budget = _CACHE_BYTES if device.type == "cpu" else _DEVICE_BYTES
+    n_rows = budget // max(1, width * dtype.itemsize)
+    return max(_FEWEST_ROWS, n_rows - n_rows % _FEWEST_ROWS)
 
 
 def blocks_of_tensor(X: Tensor, *, block_rows: int | None = None) -> RowBlocks:
@@ -286,8 +290,12 @@ def blocks_of_csr(
     )
 
 
-def blocks_of_rows(rows: Rows, *, n_threads: int = 1) -> RowBlocks:
-    """Cut the rows of an engine's X; those on disk or on another device come a block at a time."""
+def blocks_of_rows(rows: Rows, *, n_threads: int = 1, width: int | None = None) -> RowBlocks:
+    """Cut the rows of an engine's X; those on disk or on another device come a block at a time.
+
+    A block of dense rows is of so many that (b, width) numbers fit the budget; None counts their
+    features alone.
+    """
     if rows.is_sparse:
         return blocks_of_csr(rows.csr, rows.dtype, rows.device)
     return RowBlocks(
@@ -296,6 +304,7 @@ def blocks_of_rows(rows: Rows, *, n_threads: int = 1) -> RowBlocks:
         rows.dtype,
         rows.device,
         lambda start, stop: _dense_block(rows.slice(start, stop, aligned=False)),
+        block_rows=None if width is None else _rows_within(width, rows.dtype, rows.device),
         n_threads=n_threads if rows.device.type == "cpu" else 1,
     )
 

@@ -45,6 +45,8 @@ class Fold:
         The rows, with the column of ones; with one output, those of the second class negated.
     n, width, n_outputs : int
         Rows, columns and outputs.
+    dtype : np.dtype
+        What is computed in.
     largest_norm : float
         Norm of the longest row.
     """
@@ -56,6 +58,7 @@ class Fold:
             X = self._times(X, np.where(target == 1, -1, 1).astype(X.dtype))
         self.X = X
         self.n, self.width = X.shape
+        self.dtype = X.dtype
         # Where the rows of each class begin, and where all end.
         self._bounds = np.searchsorted(target, np.arange(n_classes + 1)).tolist()
         self._prepare()

@@ -112,8 +112,13 @@ class RowOrder:
 def share_orders(members: Sequence[Member]) -> list[RowOrder]:
     """Give members whose orders are equal one order, and return all that there are."""
     shared: dict[tuple, RowOrder] = {}
+    keys: dict[tuple[int, int], tuple] = {}  # found once for the very same objects
     for member in members:
-        member.order = shared.setdefault(member.order.key(), member.order)
+        order = member.order
+        objects = id(order.rows), id(order.random_state)
+        if objects not in keys:
+            keys[objects] = order.key()
+        member.order = shared.setdefault(keys[objects], order)
     return list(shared.values())
 
 

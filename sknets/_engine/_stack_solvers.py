@@ -57,5 +57,7 @@ def run_stack(stack: LogisticStack, solver: str, after_tick: Callable[[], None])
 
 def _useful_threads(stack: LogisticStack) -> int:
     """Return how many threads pay: at most those of torch, which the user has set."""
+    if stack.is_on_device:
+        return 1
     work = sum(stack.folds[model.fold].n for model in stack.models) * stack.size
     return int(max(1, min(torch.get_num_threads(), len(stack.folds), work // _WORTH_THREADS)))

@@ -10,14 +10,18 @@ import torch
 
 from sknets._base import CannotStack, StackedFit
 from sknets._core import limit_threads, numpy_dtype
+from sknets._data import SubsetRows, make_rows
 from sknets._engine import (
     STACK_SOLVERS,
+    DeviceFold,
+    DeviceLogisticStack,
     Fold,
     FullBatchResult,
     LogisticStack,
     Progress,
     SparseFold,
     StackedModel,
+    blocks_of_rows,
     run_stack,
 )
 from sknets.linear_model._linear_stacker import LinearStacker
@@ -52,11 +56,14 @@ class LogisticStacker(LinearStacker):
     def bytes_of_a_fit(self, fit: StackedFit) -> int:
         """Estimate the memory of a model: its L-BFGS pairs, its weights, and its rows, twice."""
         n, rows = len(fit.rows), fit.data.rows
-        size = fit.data.codec.n_outputs * (rows.n_features + 1)
+        n_outputs = fit.data.codec.n_outputs
+        size = n_outputs * (rows.n_features + 1)
         itemsize = rows.dtype.itemsize
         if rows.is_sparse:  # all logits at once, and the rows with their column numbers
-            copy = n * (2 * fit.data.codec.n_outputs * itemsize)
+            copy = n * (2 * n_outputs * itemsize)
             copy += rows.csr.nnz * n // max(1, rows.n) * (itemsize + 4)
+        elif fit.data.device.type != "cpu":  # logits, weights and targets; the rows are shared
+            copy = n * ((3 * n_outputs + 1) * itemsize + 8)
         else:
             copy = itemsize * n * 2 * (rows.n_features + 2)
         return 8 * 32 * size + copy
@@ -64,8 +71,9 @@ class LogisticStacker(LinearStacker):
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Fit the models of one stack."""
         data = fits[0].data
-        if data.device.type != "cpu":
-            raise CannotStack(f"logistic regression is not stacked on {data.device.type}")
+        solver = fits[0].estimator.solver
+        if data.device.type != "cpu" and solver != "lbfgs":
+            raise CannotStack(f"solver={solver!r} is not stacked on {data.device.type}")
         ready, models, folds = [], [], _Folds(fits)
         with limit_threads(1):  # to take rows is no work for two
             for fit in fits:
@@ -79,9 +87,9 @@ class LogisticStacker(LinearStacker):
                 ready.append(fit)
         if not ready:
             return
-        first = ready[0].estimator
-        stack = LogisticStack(folds.made, models, fit_intercept=first.fit_intercept)
-        run_stack(stack, first.solver, after_epoch)
+        make_stack = LogisticStack if data.device.type == "cpu" else DeviceLogisticStack
+        stack = make_stack(folds.made, models, fit_intercept=folds.fit_intercept)
+        run_stack(stack, solver, after_epoch)
         for fit, model in zip(ready, models, strict=True):
             _finish(fit, model, folds.spread(stack.centred(model.params, model)))
 
@@ -96,14 +104,15 @@ class _Folds:
     def __init__(self, fits: Sequence[StackedFit]) -> None:
         self.data = fits[0].data
         self.fit_intercept = fits[0].estimator.fit_intercept
-        self.made: list[Fold] = []
+        self.made: list[Any] = []
         self._numbers: dict[bytes, int] = {}
         self._shares: dict[tuple, Any] = {}
-        self._target = self.data.target.numpy()
+        self._target = self.data.target.cpu().numpy()
         self.columns = self._used_columns(fits[0].estimator.solver)
         trains = {id(fit.rows): fit.rows for fit in fits}  # those of one fold share the array
         n_factors = len(fits) * self.data.codec.n_outputs // len(trains)
         joined = None if self.data.rows.is_sparse else _joined(list(trains.values()), n_factors)
+        self._n_factors = n_factors
         self.is_joined = joined is not None
         if joined is not None:
             trains = dict.fromkeys(trains, joined)
@@ -119,7 +128,7 @@ class _Folds:
         """
         rows = self.data.rows
         used = np.zeros(rows.n_features, bool)
-        if rows.is_sparse or solver != "lbfgs":
+        if rows.is_sparse or rows.device.type != "cpu" or solver != "lbfgs":
             used[:] = True
         for start in range(0, rows.n, rows.block_rows):
             if used.all():
@@ -148,8 +157,10 @@ class _Folds:
             self.made.append(self._make(index))
         return self._numbers[key]
 
-    def _make(self, index: np.ndarray) -> Fold:
+    def _make(self, index: np.ndarray) -> Fold | DeviceFold:
         rows = self.data.rows
+        if rows.device.type != "cpu":
+            return self._make_on_device(index)
         dtype = numpy_dtype(rows.dtype)
         X = rows.csr[index] if rows.is_sparse else rows.take(torch.from_numpy(index)).numpy()
         if len(self.columns) < rows.n_features:
@@ -157,6 +168,21 @@ class _Folds:
         return (SparseFold if rows.is_sparse else Fold)(
             X.astype(dtype, copy=False),
             self._target[index],
+            len(self.data.codec.classes),
+            fit_intercept=self.fit_intercept,
+        )
+
+    def _make_on_device(self, index: np.ndarray) -> DeviceFold:
+        rows, device = self.data.rows, self.data.device
+        if rows.is_sparse:
+            taken = make_rows(rows.csr[index], dtype=rows.dtype, device=device)
+        else:
+            taken = SubsetRows(rows, index)
+        # Beside its features a row has logits, and some arrays as large.
+        width = rows.n_features + 4 * self._n_factors
+        return DeviceFold(
+            blocks_of_rows(taken, width=width),
+            self.data.target[torch.from_numpy(index).to(device)],
             len(self.data.codec.classes),
             fit_intercept=self.fit_intercept,
         )
@@ -176,7 +202,7 @@ class _Folds:
         """Return a fit's weights in the order of its fold's rows."""
         if share is None and not self.is_joined:
             return None
-        of_all = np.zeros(len(self._target), self.made[0].X.dtype)
+        of_all = np.zeros(len(self._target), self.made[0].dtype)
         of_all[fit.rows] = 1 / len(fit.rows) if share is None else share
         return of_all[self._rows[id(fit.rows)]]
 
@@ -201,11 +227,12 @@ def _weights(fit: StackedFit) -> tuple[np.ndarray | None, float]:
     is_balanced = isinstance(class_weight, str)
     weight = fit.weights(of_classes=not is_balanced)
     if is_balanced:
-        target = data.target[torch.from_numpy(fit.rows)]
+        target = data.target[torch.from_numpy(fit.rows).to(data.device)]
         weight = balanced_weights(weight, target, len(data.codec.classes), data.rows.dtype)
     assert weight is not None  # one of the two is given
-    total = float(weight.double().sum())
-    return (weight.double() / total).to(data.rows.dtype).numpy(), total
+    weight = weight.cpu().double()
+    total = float(weight.sum())
+    return (weight / total).to(data.rows.dtype).numpy(), total
 
 
 def _make_model(fit: StackedFit, folds: _Folds) -> StackedModel:

@@ -281,8 +281,7 @@ class MLPClassifier(BaseNetwork):
         return (repr(self.hidden_layer_sizes), self.activation, self.normalization, drops)
 
     def _start_settings(self) -> Hashable:
-        # A subclass of a user's may make its modules otherwise.
-        return repr(self.dropout) if type(self) is MLPClassifier else None
+        return repr(self.dropout)
 
     @property
     def coefs_(self) -> list[Any]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from joblib import Parallel, delayed
 from numpy.testing import assert_allclose
+from scipy import sparse
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -151,14 +152,36 @@ def test_a_search_is_that_of_single_fits(name, grid, data):
     assert assert_same_search(clf, grid, X, y, 1e-8) == {"stack"}
 
 
-def test_a_search_of_linear_models(data):
+LOGISTIC_SEARCHES = {
+    "all together": ({}, {"C": [0.01, 1.0], "class_weight": [None, "balanced"]}, 1e-5),
+    "without intercept": ({"fit_intercept": False}, {"C": [0.01, 1.0]}, 1e-5),
+    "float32": ({"precision": "float32", "tol": 1e-4}, {"C": [1e-4, 0.01]}, 1e-3),
+}
+
+
+@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize(
+    ("settings", "grid", "atol"), LOGISTIC_SEARCHES.values(), ids=LOGISTIC_SEARCHES
+)
+def test_a_search_of_logistic_regressions(settings, grid, atol, n_classes, layout, data):
     X, y = data
-    clf = LogisticRegression(device="cuda", precision="float64", tol=1e-8, max_iter=1000)
-    assert_same_search(clf, {"C": [0.01, 1.0]}, X, y, 1e-5)
+    clf = LogisticRegression(
+        **{"device": "cuda", "precision": "float64", "tol": 1e-8, "max_iter": 1000, **settings}
+    )
+    assert assert_same_search(clf, grid, layout(X), y % n_classes, atol) == {"stack"}
+
+
+def test_a_search_of_other_solvers(data):
+    clf = LogisticRegression(solver="newton-cholesky", device="cuda", precision="float64", tol=1e-8)
+    assert assert_same_search(clf, {"C": [0.01, 1.0]}, *data, 1e-5) == {"solver='newton-cholesky'"}
+
+
+def test_a_search_of_perceptrons(data):
     clf = Perceptron(device="cuda", precision="float64", random_state=0, max_iter=5, tol=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        assert_same_search(clf, {"eta0": [0.1, 1.0]}, X, y, 1e-9, scoring="accuracy")
+        assert_same_search(clf, {"eta0": [0.1, 1.0]}, *data, 1e-9, scoring="accuracy")
 
 
 def test_stacks_that_do_not_fit_in_memory(data):
