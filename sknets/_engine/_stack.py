@@ -229,8 +229,9 @@ class Stack:
     def _epoch(self) -> None:
         started = perf_counter()
         losses = self._train_epoch()
+        n_running = sum(self._runs)
         stays = [
-            runs and self._end_epoch(i, member, loss, started)
+            runs and self._end_epoch(i, member, loss, started, n_running)
             for i, (member, loss, runs) in enumerate(
                 zip(self.active, losses, self._runs, strict=True)
             )
@@ -342,8 +343,10 @@ class Stack:
 
     # -- the end of an epoch ---------------------------------------------------------------------
 
-    def _end_epoch(self, i: int, member: Member, loss: float, started: float) -> bool:
-        """Record the epoch of net i and say whether it goes on."""
+    def _end_epoch(
+        self, i: int, member: Member, loss: float, started: float, n_running: int
+    ) -> bool:
+        """Record the epoch of net i, one of those that run, and say whether it goes on."""
         settings, rate = member.settings, member.schedule.rate
         member.n_epochs += 1
         validation_loss = score = math.nan
@@ -355,7 +358,7 @@ class Stack:
         except ValueError as error:
             member.error = error
             return False
-        seconds = (perf_counter() - started) / sum(self._runs)
+        seconds = (perf_counter() - started) / n_running
         member.seconds += seconds
         member.progress.record(
             train_loss=loss,
