@@ -22,7 +22,7 @@ from sknets._engine._flat import FlatParameters
 from sknets._engine._progress import Progress, check_finite, check_finite_weights, say
 from sknets._engine._step import Step
 from sknets._engine._validation import Validation
-from sknets._nn import Optimiser, Schedule
+from sknets._nn import Adaptive, Optimiser, Schedule
 
 
 @dataclass
@@ -254,6 +254,9 @@ class EpochLoop:
         )
         if is_best:
             self._best = training.flat.snapshot()
+        slows = isinstance(training.schedule, Adaptive) and training.schedule.rate < rate
+        if training.verbose and (stops or slows):
+            self._print_plateau(stops=stops)
         return stops
 
     def _print(self, loss: float, score: float) -> None:
@@ -261,6 +264,19 @@ class EpochLoop:
         if not math.isnan(score):
             line += f", validation score = {score:.6f}"
         say(line)
+
+    def _print_plateau(self, *, stops: bool) -> None:
+        training = self.training
+        what = "training loss has not fallen by more than"
+        if training.early_stopping:
+            what = "validation score has not risen by"
+        then = "training ends"
+        if not stops:
+            then = f"the learning rate is {training.schedule.rate:g} from now on"
+        say(
+            f"The {what} tol={training.tol:g} for more than {training.n_iter_no_change} epochs: "
+            f"{then}."
+        )
 
     # -- skorch's callbacks ----------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class MLPClassifier(BaseNetwork):
         score, with `early_stopping`) improved by less than this. For "lbfgs", the largest component
         of the gradient at which to stop.
     verbose : bool, default=False
-        Whether to print a line an epoch.
+        Whether to print a line an epoch, and why training slows down or ends.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the last one.
     momentum : float, default=0.9

@@ -64,7 +64,7 @@ class NetClassifier(BaseNetwork):
         Training ends after more than `n_iter_no_change` epochs in a row whose loss (or validation
         score, with `early_stopping`) improved by less than this.
     verbose : bool, default=False
-        Whether to print a line an epoch.
+        Whether to print a line an epoch, and why training slows down or ends.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the last one.
     momentum : float, default=0.9

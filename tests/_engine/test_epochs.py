@@ -348,6 +348,34 @@ def test_verbose_prints_a_line_an_epoch(capsys):
     assert "validation score" in lines[1]
 
 
+PLATEAUS = {
+    "loss": ({}, "training loss has not fallen by more than tol=9", "training ends"),
+    "score": (
+        {"validate": True, "early_stopping": True},
+        "validation score has not risen by tol=9",
+        "training ends",
+    ),
+    "rate": (
+        {"schedule": "adaptive"},
+        "training loss has not fallen by more than tol=9",
+        "the learning rate is 0.01 from now on",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "what", "then"), PLATEAUS.values(), ids=PLATEAUS)
+def test_verbose_says_why_training_slows_or_ends(capsys, options, what, then):
+    run(make_training(verbose=True, tol=9.0, n_iter_no_change=2, max_epochs=4, **options))
+    said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("Epoch")]
+    # The first epoch's loss falls, by more than any tol, from infinity.
+    assert said == [f"The {what} for more than 2 epochs: {then}."]
+
+
+def test_verbose_has_no_plateau_to_tell_of(capsys):
+    run(make_training(verbose=True, schedule="invscaling", max_epochs=3))
+    assert all(line.startswith("Epoch") for line in capsys.readouterr().out.splitlines())
+
+
 def test_the_number_of_threads_is_put_back():
     before = torch.get_num_threads()
     run(make_training(n_threads=1))
