@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import ShuffleSplit
+from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from torch import Tensor
 
 from benchmarks.contenders import (
@@ -29,6 +29,8 @@ from benchmarks.data import digits, mnist
 from benchmarks.race import OURS, Agreement, Contender, race
 from benchmarks.report import Curve
 from benchmarks.test_cnn import LARGE, SMALL
+from benchmarks.test_search import mean_score
+from sknets.linear_model import LogisticRegression
 from sknets.model_selection import VectorizedGridSearchCV
 from sknets.neural_network import CNNClassifier, MLPClassifier
 
@@ -179,6 +181,25 @@ def test_cost_a_net(benchmark, results, size, threads):
                 "bare products": [1e6 * bare[m] / m / n / epochs for m in sizes],
             },
         )
+    )
+
+
+def test_search_logistic(run_race, size):
+    n, n_values, max_iter = size((12_000, 10, 50), (300, 2, 5))
+    X, y = mnist(n)
+    grid = {"C": np.logspace(-4, 0, n_values)}
+    ours = LogisticRegression(max_iter=max_iter, device="cuda")
+    searches = {OURS: VectorizedGridSearchCV, "one by one": GridSearchCV}
+    run_race(
+        f"Search, LogisticRegression {n} images of MNIST, {n_values} C × 3 folds, {max_iter} "
+        "iterations at most, float32, GPU",
+        [
+            Contender(name, lambda kind=kind: kind(ours, grid, cv=3).fit(X, y), mean_score)
+            for name, kind in searches.items()
+        ],
+        rounds=2,
+        agreement=Agreement("mean test accuracy", abs=1e-3),
+        targets={},
     )
 
 

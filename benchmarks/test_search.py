@@ -29,13 +29,13 @@ from sknets.neural_network import MLPClassifier
 _BATCH = BATCH_SIZE
 
 
-def _mean_score(search: Any) -> float:
+def mean_score(search: Any) -> float:
     """Return the mean over all candidates of their scores."""
     return float(search.cv_results_["mean_test_score"].mean())
 
 
 def _contender(name: str, search: Any, X: np.ndarray, y: np.ndarray) -> Contender:
-    return Contender(name, lambda: clone(search).fit(X, y), _mean_score)
+    return Contender(name, lambda: clone(search).fit(X, y), mean_score)
 
 
 def _skorch(X: np.ndarray, y: np.ndarray, hidden: tuple[int, ...], epochs: int) -> Any:
