@@ -40,7 +40,7 @@ class Start(NamedTuple):
     random_state : RandomState
         What it draws from next.
     is_shared : bool
-        Whether other nets begin with the same objects, which then stay as they are.
+        Whether other nets may begin with the same objects, which then stay as they are.
     """
 
     flat: FlatParameters

@@ -146,7 +146,7 @@ class NetworkStacker(Stacker):
             ready.append(fit)
         if not members:
             return
-        modules = [start.flat.module for start in begun]
+        modules = [*{id(start.flat): start.flat.module for start in begun}.values()]
         _check_same_structure(modules)
         stacks = _make_stacks(ready, members, modules[0])
         try:

@@ -21,7 +21,7 @@ from sknets._engine._logistic_stack_device import DeviceFold, DeviceLogisticStac
 from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
 from sknets._engine._parts import run_parts
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
-from sknets._engine._row_blocks import blocks_of_rows
+from sknets._engine._row_blocks import blocks_of_csr, blocks_of_rows
 from sknets._engine._stack import MakeStep, Stack, state_of
 from sknets._engine._stack_dense import make_stacked_dense_step
 from sknets._engine._stack_fold import Fold, SparseFold
@@ -70,6 +70,7 @@ __all__ = [
     "Step",
     "Training",
     "Validation",
+    "blocks_of_csr",
     "blocks_of_rows",
     "check_modules",
     "compiled",

@@ -27,11 +27,8 @@ from torch import Tensor
 from sknets._core import wide_dtype
 from sknets._engine._centring import Centring
 from sknets._engine._logistic_few_rows import FewRows, are_few
-from sknets._engine._logistic_loss import (
-    against_overflow,
-    encode_target,
-    logistic_loss_residual,
-)
+from sknets._engine._logistic_loss import against_overflow, encode_target
+from sknets._engine._logistic_sums import losses_gradients, on_host
 from sknets._engine._row_blocks import Blocks, RowBlocks
 
 _CURVATURE_RULE = "The second derivatives of the loss must stay finite"
@@ -144,8 +141,12 @@ class LogisticObjective:
                 loss, grad = self._few_rows(params)
         else:
             weights, bias = self._split(params)
-            sums = self.blocks.walk(lambda blocks: self._sum_over(blocks, weights, bias))
-            if self._weight.ndim == 0:
+            alike = self._weight.ndim == 0
+            shares = None if alike else self._weight.unsqueeze(0)
+            sums = self.blocks.walk(
+                lambda blocks: losses_gradients(blocks, self._target, weights, bias, shares)
+            )
+            if alike:
                 for total in sums:
                     total *= self._weight
             value, grad_weights, *rest = sums
@@ -159,35 +160,11 @@ class LogisticObjective:
             _check_finite(np.append(grad, loss), rule, self.blocks)
         return loss, grad
 
-    def _sum_over(self, blocks: Blocks, weights: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
-        """Return the loss (1,) of some rows and its gradients by weights and, if any, bias.
-
-        Of rows that weigh alike, all are still to be multiplied by their weight.
-        """
-        value = torch.zeros(1, dtype=self._sum_dtype, device=self.blocks.device)
-        grad_weights = torch.zeros_like(weights)
-        grad_bias = None if bias is None else torch.zeros_like(bias)
-        for rows, block in blocks:
-            logits = block.forward(weights)
-            if bias is not None:
-                logits += bias
-            losses, residual = logistic_loss_residual(logits, self._target[rows])
-            if self._weight.ndim:
-                share = self._weight[rows]
-                losses *= share
-                residual *= share
-            value += losses.sum(dtype=self._sum_dtype)
-            block.backward_(residual, grad_weights)
-            if grad_bias is not None:
-                grad_bias += residual.sum(dim=1, keepdim=True)
-        return (value, grad_weights) if grad_bias is None else (value, grad_weights, grad_bias)
-
     def _on_host(
         self, value: Tensor, weights: Tensor, bias: Tensor | None
     ) -> tuple[float, np.ndarray]:
         """Bring a number and parameters (K, F), (K, 1) to the host in one transfer."""
-        parts = weights if bias is None else torch.cat([weights, bias], dim=1)
-        both = torch.cat([value, parts.flatten().to(value.dtype)]).to("cpu", torch.float64).numpy()
+        both = on_host(value, weights, bias).numpy()
         return float(both[0]), both[1:]
 
     @np.errstate(over="ignore", invalid="ignore")  # what it gives is looked at

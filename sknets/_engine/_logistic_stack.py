@@ -196,9 +196,9 @@ class LogisticStack:
         if known is None:
             return None
         shares, places = known
-        return shares.take(places[models], axis=0)
+        return shares[places[models]]
 
-    def _shares_of_all(self, fold: int) -> tuple[Array, Array] | None:
+    def _shares_of_all(self, fold: int) -> tuple[Any, Array] | None:
         """Return the different weights of the rows of a fold, and each model's place in them."""
         even = np.full(self.folds[fold].n, 1 / self.folds[fold].n, self.dtype)
         distinct: list[Array] = []

@@ -1,7 +1,7 @@
 """The objectives of many logistic regressions, evaluated together on an accelerator.
 
-The solver walks on the CPU, in float64. An accelerator has the rows and computes all that is as
-long as they are; what it gets and gives for a fold is as large as the parameters of its models.
+The solver walks on the CPU, in float64. An accelerator computes all that is as long as the rows;
+what it gets and gives for a fold is as large as the parameters of the fold's models.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sknets._core import numpy_dtype, wide_dtype
-from sknets._engine._logistic_loss import encode_target, logistic_loss_residual
+from sknets._core import numpy_dtype
+from sknets._engine._logistic_loss import encode_target
 from sknets._engine._logistic_stack import Array, LogisticStack
+from sknets._engine._logistic_sums import losses_gradients, on_host
 from sknets._engine._row_blocks import RowBlocks
 
 
@@ -62,34 +63,19 @@ class DeviceFold:
         share : Tensor of shape (A, n) or None
             Weights of the rows, divided by their sums; None weighs all alike.
         """
-        device, n_models = self.blocks.device, len(weights) // self.n_outputs
-        wide = wide_dtype(device)
-        on_device = torch.from_numpy(weights).to(device)
-        n_features = self.blocks.n_features
-        coef, bias = on_device[:, :n_features].contiguous(), on_device[:, n_features:]
-        values = torch.zeros(n_models, dtype=wide, device=device)
-        grads, bias_grads = torch.zeros_like(coef), torch.zeros_like(bias)
-        for rows, block in self.blocks:
-            logits = block.forward(coef)
-            if bias.shape[1]:
-                logits += bias
-            # To the loss, the rows of one model after the other are so many rows.
-            target = self._target[rows].repeat(n_models)
-            flat = logits.view(self.n_outputs, -1)
-            losses, residual = logistic_loss_residual(flat, target)
-            losses, residual = losses.view(n_models, -1), residual.view(len(coef), -1)
-            if share is not None:
-                part = share[:, rows]
-                losses = losses * part
-                residual.view(self.n_outputs, *part.shape).mul_(part)
-            values += losses.sum(dim=1, dtype=wide)
-            block.backward_(residual, grads)
-            bias_grads += residual.sum(dim=1, keepdim=True)[:, : bias.shape[1]]
-        both = torch.cat([values, torch.cat([grads, bias_grads], dim=1).flatten().to(wide)])
+        both = torch.from_numpy(weights).to(self.blocks.device)
+        n_features, n_models = self.blocks.n_features, len(weights) // self.n_outputs
+        coef, bias = both[:, :n_features].contiguous(), None
+        if n_features < self.width:
+            bias = both[:, n_features:]
+        sums = losses_gradients(
+            iter(self.blocks), self._target, coef, bias, share, n_models=n_models
+        )
+        values, grads, *rest = sums
+        flat = on_host(values, grads, rest[0] if rest else None).numpy()
         if share is None:
-            both /= self.n
-        on_host = both.to("cpu", torch.float64).numpy()
-        return on_host[:n_models], on_host[n_models:].reshape(weights.shape)
+            flat /= self.n
+        return flat[:n_models], flat[n_models:].reshape(weights.shape)
 
 
 class DeviceLogisticStack(LogisticStack):
@@ -100,10 +86,12 @@ class DeviceLogisticStack(LogisticStack):
 
     is_on_device = True
 
-    def _take_shares(self, fold: int, models: Array) -> Any:
-        shares = super()._take_shares(fold, models)
-        device = self.folds[fold].blocks.device
-        return None if shares is None else torch.from_numpy(shares).to(device)
+    def _shares_of_all(self, fold: int) -> tuple[Any, Array] | None:
+        known = super()._shares_of_all(fold)
+        if known is None:
+            return None
+        shares, places = known
+        return torch.from_numpy(shares).to(self.folds[fold].blocks.device), places
 
     def _in_fold(
         self, number: int, params: Array, models: Array, *, shifted: bool

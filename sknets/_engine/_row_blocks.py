@@ -190,13 +190,17 @@ class RowBlocks:
         self._share = -(-n_blocks // n_parts) * self._block_rows  # rows that a thread walks
         self._pool = ThreadPoolExecutor(n_parts - 1) if n_parts > 1 else None
 
-        block = make_block(0, n) if n <= self._block_rows else None
-        self.whole = block.dense() if isinstance(block, ArrayBlock) else None
+        # One block of all rows is made once: they may have to be gathered, or brought to a device.
+        self._only = make_block(0, n) if n <= self._block_rows else None
+        self.whole = self._only.dense() if isinstance(self._only, ArrayBlock) else None
 
     def __iter__(self) -> Iterator[tuple[slice, RowBlock]]:
         return self._between(0, self.n)
 
     def _between(self, first: int, last: int) -> Iterator[tuple[slice, RowBlock]]:
+        if self._only is not None:
+            yield slice(first, last), self._only
+            return
         for start in range(first, last, self._block_rows):
             stop = min(start + self._block_rows, last)
             yield slice(start, stop), self._make_block(start, stop)

@@ -49,7 +49,8 @@ def run_stack(stack: LogisticStack, solver: str, after_tick: Callable[[], None])
     most = max(model.max_iter for model in stack.models)
     parts = [np.flatnonzero(folds % n_threads == i) for i in range(n_threads)]
     if n_threads == 1:
-        with limit_threads(1):
+        # Rows that do not fit on a device are gathered here, which is work for all threads.
+        with limit_threads(None if stack.is_on_device else 1):
             solve(stack, parts[0], Watch(most, after_tick))
     else:
         run_parts([partial(solve, stack, part) for part in parts], most, after_tick)

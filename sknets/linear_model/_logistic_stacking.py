@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sknets._base import CannotStack, StackedFit
+from sknets._base import CannotStack, StackedFit, TrainingData
 from sknets._core import limit_threads, numpy_dtype
-from sknets._data import SubsetRows, make_rows
+from sknets._data import SubsetRows
 from sknets._engine import (
     STACK_SOLVERS,
     DeviceFold,
@@ -21,6 +21,7 @@ from sknets._engine import (
     Progress,
     SparseFold,
     StackedModel,
+    blocks_of_csr,
     blocks_of_rows,
     run_stack,
 )
@@ -54,25 +55,28 @@ class LogisticStacker(LinearStacker):
         )
 
     def bytes_of_a_fit(self, fit: StackedFit) -> int:
-        """Estimate the memory of a model: its L-BFGS pairs, its weights, and its rows, twice."""
-        n, rows = len(fit.rows), fit.data.rows
-        n_outputs = fit.data.codec.n_outputs
-        size = n_outputs * (rows.n_features + 1)
+        """Estimate the memory of a model.
+
+        It has L-BFGS pairs and weights of rows; on the CPU its fold's rows, twice, and elsewhere
+        their logits, some arrays as large, and copies of CSR rows.
+        """
+        data, n = fit.data, len(fit.rows)
+        rows, n_outputs = data.rows, data.codec.n_outputs
         itemsize = rows.dtype.itemsize
-        if rows.is_sparse:  # all logits at once, and the rows with their column numbers
-            copy = n * (2 * n_outputs * itemsize)
-            copy += rows.csr.nnz * n // max(1, rows.n) * (itemsize + 4)
-        elif fit.data.device.type != "cpu":  # logits, weights and targets; the rows are shared
-            copy = n * ((3 * n_outputs + 1) * itemsize + 8)
+        nnz = rows.csr.nnz * n // max(1, rows.n) if rows.is_sparse else 0
+        if is_on_device(data):
+            here = n * ((3 * n_outputs + 1) * itemsize + 8) + 2 * nnz * (itemsize + 8)
+        elif rows.is_sparse:  # all logits at once, and the rows with their column numbers
+            here = n * (2 * n_outputs * itemsize) + nnz * (itemsize + 4)
         else:
-            copy = itemsize * n * 2 * (rows.n_features + 2)
-        return 8 * 32 * size + copy
+            here = itemsize * n * 2 * (rows.n_features + 2)
+        return 8 * 32 * n_outputs * (rows.n_features + 1) + here
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
         """Fit the models of one stack."""
         data = fits[0].data
         solver = fits[0].estimator.solver
-        if data.device.type != "cpu" and solver != "lbfgs":
+        if is_on_device(data) and solver != "lbfgs":
             raise CannotStack(f"solver={solver!r} is not stacked on {data.device.type}")
         ready, models, folds = [], [], _Folds(fits)
         with limit_threads(1):  # to take rows is no work for two
@@ -87,11 +91,16 @@ class LogisticStacker(LinearStacker):
                 ready.append(fit)
         if not ready:
             return
-        make_stack = LogisticStack if data.device.type == "cpu" else DeviceLogisticStack
+        make_stack = DeviceLogisticStack if is_on_device(data) else LogisticStack
         stack = make_stack(folds.made, models, fit_intercept=folds.fit_intercept)
         run_stack(stack, solver, after_epoch)
         for fit, model in zip(ready, models, strict=True):
             _finish(fit, model, folds.spread(stack.centred(model.params, model)))
+
+
+def is_on_device(data: TrainingData) -> bool:
+    """Whether an accelerator computes."""
+    return data.device.type != "cpu"
 
 
 class _Folds:
@@ -116,9 +125,13 @@ class _Folds:
         self.is_joined = joined is not None
         if joined is not None:
             trains = dict.fromkeys(trains, joined)
-        self._rows = {
-            key: rows[np.argsort(self._target[rows], kind="stable")] for key, rows in trains.items()
-        }
+        self._rows = {key: self._in_order(rows) for key, rows in trains.items()}
+
+    def _in_order(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows of a fold in the order in which they are laid out."""
+        if is_on_device(self.data):
+            return rows
+        return rows[np.argsort(self._target[rows], kind="stable")]
 
     def _used_columns(self, solver: str) -> np.ndarray:
         """Return the columns that are not zero in all rows, as many pixels of images are.
@@ -128,7 +141,7 @@ class _Folds:
         """
         rows = self.data.rows
         used = np.zeros(rows.n_features, bool)
-        if rows.is_sparse or rows.device.type != "cpu" or solver != "lbfgs":
+        if rows.is_sparse or is_on_device(self.data) or solver != "lbfgs":
             used[:] = True
         for start in range(0, rows.n, rows.block_rows):
             if used.all():
@@ -159,7 +172,7 @@ class _Folds:
 
     def _make(self, index: np.ndarray) -> Fold | DeviceFold:
         rows = self.data.rows
-        if rows.device.type != "cpu":
+        if is_on_device(self.data):
             return self._make_on_device(index)
         dtype = numpy_dtype(rows.dtype)
         X = rows.csr[index] if rows.is_sparse else rows.take(torch.from_numpy(index)).numpy()
@@ -175,13 +188,13 @@ class _Folds:
     def _make_on_device(self, index: np.ndarray) -> DeviceFold:
         rows, device = self.data.rows, self.data.device
         if rows.is_sparse:
-            taken = make_rows(rows.csr[index], dtype=rows.dtype, device=device)
+            blocks = blocks_of_csr(rows.csr[index], rows.dtype, device)
         else:
-            taken = SubsetRows(rows, index)
-        # Beside its features a row has logits, and some arrays as large.
-        width = rows.n_features + 4 * self._n_factors
+            # Beside its features a row has logits, and some arrays as large.
+            width = rows.n_features + 4 * self._n_factors
+            blocks = blocks_of_rows(SubsetRows(rows, index), width=width)
         return DeviceFold(
-            blocks_of_rows(taken, width=width),
+            blocks,
             self.data.target[torch.from_numpy(index).to(device)],
             len(self.data.codec.classes),
             fit_intercept=self.fit_intercept,

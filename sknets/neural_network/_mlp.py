@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
+from sknets._core import value_key
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
 from sknets._nn import ACTIVATIONS, MLP, NORMALIZATIONS
@@ -281,7 +282,8 @@ class MLPClassifier(BaseNetwork):
         return (repr(self.hidden_layer_sizes), self.activation, self.normalization, drops)
 
     def _start_settings(self) -> Hashable:
-        return repr(self.dropout)
+        # A subclass may make its modules otherwise.
+        return value_key(self.dropout) if type(self) is MLPClassifier else None
 
     @property
     def coefs_(self) -> list[Any]:

@@ -169,3 +169,28 @@ def test_a_net_without_hidden_layers_lies_as_it_is():
     net = MLP(3, (), 2, "tanh")
     FlatParameters(net)
     assert net.linears[0].weight.is_contiguous()
+
+
+def test_a_copy_of_the_module_with_other_weights():
+    module = fill(MLP(3, (4,), 2, dropout=0.5))
+    flat = FlatParameters(module)
+    values = flat.vector.detach() + 1000.0
+    before = flat.vector.detach().clone()
+    copied = flat.module_with(values).eval()
+    assert repr(copied) == repr(module)
+    assert module.training
+    assert not any(layer.training for layer in copied.modules())
+    for mine, theirs in zip(copied.parameters(), module.parameters(), strict=True):
+        assert torch.equal(mine, theirs + 1000.0)
+        assert mine.is_contiguous()
+        assert mine.requires_grad
+        assert mine.grad is None
+    with torch.no_grad():
+        for p in copied.parameters():
+            p.zero_()
+    assert torch.equal(flat.vector, before)
+    assert torch.equal(values, before + 1000.0)
+    copied.layers.register_module("more", nn.Identity())
+    copied.layers[0].register_forward_hook(lambda *args: None)
+    assert len(module.layers) + 1 == len(copied.layers)
+    assert not module.layers[0]._forward_hooks

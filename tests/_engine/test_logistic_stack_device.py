@@ -1,9 +1,13 @@
-"""Stacks of logistic regressions by torch's kernels give what NumPy's give, on any device."""
+"""Stacks of logistic regressions as a device computes them give what NumPy gives.
+
+They run on the CPU, with torch's kernels in the place of NumPy's.
+"""
 
 import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from sklearn.model_selection import GridSearchCV
 
 from sknets._data import make_rows
 from sknets._engine import (
@@ -15,7 +19,12 @@ from sknets._engine import (
     blocks_of_rows,
     run_stack,
 )
+from sknets._engine._row_blocks import DenseBlock, SparseTensorBlock
 from sknets.linear_model import LogisticRegression
+from sknets.model_selection import VectorizedGridSearchCV
+from tests.parity._same_results import assert_same_results, stacked_share
+
+pytestmark = pytest.mark.usefixtures("torch_kernels")
 
 CPU = torch.device("cpu")
 N, N_FEATURES = 150, 6
@@ -29,6 +38,16 @@ def data(request):
     y = np.sort(random_state.randint(request.param, size=N))
     X[:, 0] += y
     return X, y
+
+
+@pytest.fixture
+def torch_kernels(monkeypatch):
+    """Compute on the CPU what rows take as on an accelerator."""
+    monkeypatch.setattr("sknets._engine._logistic_loss.in_numpy", lambda tensor: False)
+    monkeypatch.setattr("sknets._engine._row_blocks._dense_block", DenseBlock)
+    monkeypatch.setattr(
+        "sknets._engine._row_blocks.CsrBlock", lambda rows: SparseTensorBlock(rows, CPU)
+    )
 
 
 def device_fold(X, y, *, fit_intercept, dtype=torch.float64, width=None):
@@ -83,6 +102,12 @@ def test_values_and_gradients(data, fit_intercept, weighted, width):
             np.testing.assert_allclose(mine, wanted, rtol=1e-12, atol=1e-14)
 
 
+def test_one_block_is_made_once(data):
+    fold = device_fold(*data, fit_intercept=True)
+    first, again = (next(iter(fold.blocks))[1] for _ in range(2))
+    assert first is again
+
+
 def test_float32(data):
     ours, theirs = both_stacks(data, dtype=torch.float32)
     assert ours.dtype == np.float32
@@ -124,3 +149,40 @@ def test_fits(data, fit_intercept, layout):
         np.testing.assert_allclose(params[:, :N_FEATURES], alone.coef_, rtol=0, atol=1e-8)
         if fit_intercept:
             np.testing.assert_allclose(params[:, -1], alone.intercept_, rtol=0, atol=1e-8)
+
+
+SETTINGS = {
+    "plain": ({}, {"C": [0.01, 1.0]}),
+    "class weights": ({}, {"C": [0.01, 1.0], "class_weight": [None, "balanced", {0: 3.0, 1: 1.0}]}),
+    "without intercept": ({"fit_intercept": False}, {"C": [0.01, 1.0]}),
+    "unconverged": ({"max_iter": 5}, {"C": [0.01, 1.0], "max_iter": [3, 7]}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("n_models", [None, 2], ids=["one stack", "stacks of two"])
+@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("settings", "grid"), SETTINGS.values(), ids=SETTINGS)
+def test_searches(monkeypatch, data, settings, grid, weighted, layout, n_models):
+    X, y = layout(data[0]), data[1]
+    weight = np.random.RandomState(2).randint(3, size=N) * 1.0 if weighted else None
+    estimator = LogisticRegression(**{"tol": 1e-6, "max_iter": 500, "device": "cpu", **settings})
+    search = {"cv": 3, "scoring": "neg_log_loss", "return_train_score": True}
+    theirs = GridSearchCV(estimator, grid, **search).fit(X, y, sample_weight=weight)
+    monkeypatch.setattr("sknets.linear_model._logistic_stacking.is_on_device", lambda data: True)
+    n_bytes = None
+    if n_models is not None:
+        monkeypatch.setattr(LogisticRegression._stacker, "bytes_of_a_fit", lambda fit: 1)
+        n_bytes = n_models
+    ours = VectorizedGridSearchCV(estimator, grid, max_stack_bytes=n_bytes or "auto", **search)
+    ours.fit(X, y, sample_weight=weight)
+    assert_same_results(ours, theirs, atol=1e-8)
+    assert stacked_share(ours) == 1
+
+
+def test_other_solvers_run_one_by_one(monkeypatch, data):
+    monkeypatch.setattr("sknets.linear_model._logistic_stacking.is_on_device", lambda data: True)
+    estimator = LogisticRegression(solver="newton-cholesky", device="cpu")
+    search = VectorizedGridSearchCV(estimator, {"C": [0.1, 1.0]}, cv=2).fit(*data)
+    assert search.vectorization_[0][0] == "solver='newton-cholesky' is not stacked on cpu"

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknets import LogisticRegression, MLPClassifier, Perceptron, VectorizedGridSearchCV
+from sknets._engine._dense_forward import DenseForward
 from tests.parity._same_results import assert_same_results, stacked_share
 
 # Few iterations, so that the cases are quick.
@@ -87,6 +88,32 @@ def test_candidates_are_scored_together(data, estimator, grid):
     """Each has its share of the time; the first one goes scikit-learn's way."""
     results = VectorizedGridSearchCV(estimator, grid, cv=3).fit(*data).cv_results_
     assert len(set(results["mean_score_time"][1:])) == 1
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """A list that gets an entry for every block of rows that is multiplied for predictions."""
+    made, answer = [], DenseForward.__call__
+
+    def counting(self, rows):
+        made.append(len(rows))
+        return answer(self, rows)
+
+    monkeypatch.setattr(DenseForward, "__call__", counting)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(LogisticRegression, "C"), (Perceptron, "eta0")], ids=["logistic", "rule"]
+)
+def test_linear_models_of_a_fold_are_one_product(data, products, kind, name):
+    grids = [{name: np.linspace(0.1, 1.0, n)} for n in (3, 9)]
+    for grid in grids:
+        products.append("search")
+        VectorizedGridSearchCV(kind(device="cpu", max_iter=5), grid, cv=3, refit=False).fit(*data)
+    half = len(products) // 2
+    assert half > 1
+    assert products[:half] == products[half:]
 
 
 def test_pipelines(data):

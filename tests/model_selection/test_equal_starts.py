@@ -72,6 +72,7 @@ CASES = {
     "seeds of several kinds": {"random_state": [0, np.int64(1), True, 3], **RATES},
     "validation sets": {"early_stopping": [True, False], "validation_fraction": [0.1, 0.2]},
     "masks": {"dropout": [0.0, 0.2, (0.2,), [0.5]], "alpha": [1e-4, 1.0]},
+    "masks of arrays": {"dropout": [np.array([0.3]), np.array([0.3 + 1e-10]), np.array([0.4])]},
     "masks and validation sets": {
         "dropout": [0.0, 0.2],
         "early_stopping": [True, False],
@@ -97,3 +98,28 @@ def test_nets_without_a_seed_differ(data):
     assert stacked_share(search) == 1
     for one, other in itertools.combinations(weights, 2):
         assert abs(np.corrcoef(one, other)[0, 1]) < 0.5
+
+
+def test_a_subclass_makes_its_own_modules(data):
+    class Scaled(MLPClassifier):
+        """Its first weights depend on a setting that the library knows nothing of."""
+
+        def __init__(self, scale=1.0, random_state=0, max_iter=3, device="cpu"):
+            super().__init__((8,), random_state=random_state, max_iter=max_iter, device=device)
+            self.scale = scale
+
+        def _build_module(self, *args):
+            module = super()._build_module(*args)
+            with torch.no_grad():
+                module.layers[0].weight.mul_(self.scale)
+            return module
+
+    search_both_ways(Scaled(), {"scale": [0.1, 1.0, 10.0]}, *data)
+
+
+def test_rates_are_told_apart_however_they_are_printed(data):
+    rates = [np.array([0.12]), np.array([0.38]), np.array([0.41])]
+    with np.printoptions(precision=1, suppress=True):
+        search = VectorizedGridSearchCV(net(), {"dropout": rates}, cv=2, refit=False)
+        found = [e.module_.layers.dropout1.p for e in search_estimators(search, *data)]
+    assert sorted(found) == [0.12, 0.12, 0.38, 0.38, 0.41, 0.41]
