@@ -94,7 +94,7 @@ class LogisticStack:
     def __init__(
         self, folds: Sequence[Fold], models: Sequence[StackedModel], *, fit_intercept: bool
     ) -> None:
-        self.folds: Sequence[Any] = folds
+        self.folds: Sequence[Any] = folds  # a child may have others
         self.models = models
         self.fit_intercept = fit_intercept
         self.shape = (folds[0].n_outputs, folds[0].width)

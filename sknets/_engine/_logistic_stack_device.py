@@ -68,10 +68,9 @@ class DeviceFold:
         coef, bias = both[:, :n_features].contiguous(), None
         if n_features < self.width:
             bias = both[:, n_features:]
-        sums = losses_gradients(
-            iter(self.blocks), self._target, coef, bias, share, n_models=n_models
+        values, grads, *rest = losses_gradients(
+            self.blocks, self._target, coef, bias, share, n_models=n_models
         )
-        values, grads, *rest = sums
         flat = on_host(values, grads, rest[0] if rest else None).numpy()
         if share is None:
             flat /= self.n

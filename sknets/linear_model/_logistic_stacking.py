@@ -57,15 +57,16 @@ class LogisticStacker(LinearStacker):
     def bytes_of_a_fit(self, fit: StackedFit) -> int:
         """Estimate the memory of a model.
 
-        It has L-BFGS pairs and weights of rows; on the CPU its fold's rows, twice, and elsewhere
-        their logits, some arrays as large, and copies of CSR rows.
+        It has L-BFGS pairs and its fold's rows: on the CPU twice, and elsewhere once (CSR twice),
+        with their logits and some arrays as large.
         """
         data, n = fit.data, len(fit.rows)
         rows, n_outputs = data.rows, data.codec.n_outputs
         itemsize = rows.dtype.itemsize
         nnz = rows.csr.nnz * n // max(1, rows.n) if rows.is_sparse else 0
         if is_on_device(data):
-            here = n * ((3 * n_outputs + 1) * itemsize + 8) + 2 * nnz * (itemsize + 8)
+            x = 2 * nnz * (itemsize + 8) if rows.is_sparse else n * rows.n_features * itemsize
+            here = x + n * ((3 * n_outputs + 1) * itemsize + 8)
         elif rows.is_sparse:  # all logits at once, and the rows with their column numbers
             here = n * (2 * n_outputs * itemsize) + nnz * (itemsize + 4)
         else:
@@ -113,7 +114,7 @@ class _Folds:
     def __init__(self, fits: Sequence[StackedFit]) -> None:
         self.data = fits[0].data
         self.fit_intercept = fits[0].estimator.fit_intercept
-        self.made: list[Any] = []
+        self.made: list[Any] = []  # of Fold, or of DeviceFold
         self._numbers: dict[bytes, int] = {}
         self._shares: dict[tuple, Any] = {}
         self._target = self.data.target.cpu().numpy()
