@@ -41,11 +41,14 @@ class Start(NamedTuple):
         What it draws from next.
     is_shared : bool
         Whether other nets may begin with the same objects, which then stay as they are.
+    dropout : object
+        The module's rates, as `Member` has them.
     """
 
     flat: FlatParameters
     random_state: np.random.RandomState
     is_shared: bool
+    dropout: Any
 
 
 class Starts:
@@ -79,7 +82,11 @@ def _make_start(estimator: Any, data: TrainingData, *, can_share: bool) -> Start
     module.to("cpu" if closed else data.device, data.precision.dtype)
     estimator._check_module(module, data.codec)
     module.train()  # as every fit sets it, whatever the module was
-    return Start(FlatParameters(module), random_state, can_share and closed)
+    if closed:
+        dropout: Any = tuple(rate for _, rate in module.plain_layers or ())
+    else:
+        dropout = dropout_rates(estimator._engine_module(module))
+    return Start(FlatParameters(module), random_state, can_share and closed, dropout)
 
 
 def is_closed(module: nn.Module, estimator: Any) -> TypeGuard[MLP]:
@@ -121,17 +128,13 @@ def make_member(fit: StackedFit, starts: Starts) -> tuple[Member, Start]:
         random_state=random_state if estimator.shuffle else None,
         generator=generator,
         schedule=make_schedule_of(estimator, Rate(estimator.learning_rate_init)),
-        settings=_member_settings(estimator, module),
+        settings=_member_settings(estimator, start.dropout),
         state=list(state_of(module).values()),
     )
     return member, start
 
 
-def _member_settings(estimator: Any, module: nn.Module) -> dict[str, Any]:
-    if is_closed(module, estimator):
-        dropout: Any = tuple(rate for _, rate in module.plain_layers or ())
-    else:
-        dropout = dropout_rates(estimator._engine_module(module))
+def _member_settings(estimator: Any, dropout: Any) -> dict[str, Any]:
     return {
         "alpha": estimator.alpha,
         "label_smoothing": estimator.label_smoothing,

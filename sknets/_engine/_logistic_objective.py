@@ -28,7 +28,7 @@ from sknets._core import wide_dtype
 from sknets._engine._centring import Centring
 from sknets._engine._logistic_few_rows import FewRows, are_few
 from sknets._engine._logistic_loss import against_overflow, encode_target
-from sknets._engine._logistic_sums import losses_gradients, on_host
+from sknets._engine._logistic_sums import affine, losses_gradients, on_host, split
 from sknets._engine._row_blocks import Blocks, RowBlocks
 
 _CURVATURE_RULE = "The second derivatives of the loss must stay finite"
@@ -175,9 +175,7 @@ class LogisticObjective:
             (self.n_outputs, self.blocks.n), dtype=self.blocks.dtype, device=self.blocks.device
         )
         for rows, block in self.blocks:
-            logits = block.forward(weights)
-            if bias is not None:
-                logits += bias
+            logits = affine(block, weights, bias)
             proba[:, rows] = logits.sigmoid_() if self.n_outputs == 1 else logits.softmax(dim=0)
         return Curvature(self, proba, self._weight)
 
@@ -202,9 +200,7 @@ class LogisticObjective:
         """Bring flat parameters to the device: weights (K, F) and bias (K, 1)."""
         both = torch.from_numpy(np.ascontiguousarray(params, dtype=np.float64)).view(self.shape)
         both = both.to(self.blocks.dtype).to(self.blocks.device)
-        if not self.fit_intercept:
-            return both, None
-        return both[:, :-1].contiguous(), both[:, -1:]
+        return split(both, self.blocks.n_features)
 
 
 class Curvature:
@@ -234,9 +230,7 @@ class Curvature:
             total = torch.zeros_like(weights)
             total_bias = None if bias is None else torch.zeros_like(bias)
             for rows, block in blocks:
-                slope = block.forward(weights)
-                if bias is not None:
-                    slope += bias
+                slope = affine(block, weights, bias)
                 change = self._times_loss_hessian(slope, rows)
                 block.backward_(change, total)
                 if total_bias is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sknets._core import numpy_dtype
 from sknets._engine._logistic_loss import encode_target
 from sknets._engine._logistic_stack import Array, LogisticStack
-from sknets._engine._logistic_sums import losses_gradients, on_host
+from sknets._engine._logistic_sums import losses_gradients, on_host, split
 from sknets._engine._row_blocks import RowBlocks
 
 
@@ -64,10 +64,8 @@ class DeviceFold:
             Weights of the rows, divided by their sums; None weighs all alike.
         """
         both = torch.from_numpy(weights).to(self.blocks.device)
-        n_features, n_models = self.blocks.n_features, len(weights) // self.n_outputs
-        coef, bias = both[:, :n_features].contiguous(), None
-        if n_features < self.width:
-            bias = both[:, n_features:]
+        coef, bias = split(both, self.blocks.n_features)
+        n_models = len(weights) // self.n_outputs
         values, grads, *rest = losses_gradients(
             self.blocks, self._target, coef, bias, share, n_models=n_models
         )

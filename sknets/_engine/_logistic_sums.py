@@ -11,7 +11,20 @@ from torch import Tensor
 
 from sknets._core import wide_dtype
 from sknets._engine._logistic_loss import logistic_loss_residual
-from sknets._engine._row_blocks import Blocks
+from sknets._engine._row_blocks import Blocks, RowBlock
+
+
+def split(both: Tensor, n_features: int) -> tuple[Tensor, Tensor | None]:
+    """Return the weights (r, F), contiguous, and the intercepts (r, 1), if any, of parameters."""
+    if both.shape[1] == n_features:
+        return both, None
+    return both[:, :n_features].contiguous(), both[:, n_features:]
+
+
+def affine(block: RowBlock, weights: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the weights (r, F) times the rows of a block, plus the intercepts (r, 1): (r, b)."""
+    product = block.forward(weights)
+    return product if bias is None else product.add_(bias)
 
 
 def losses_gradients(
@@ -47,9 +60,7 @@ def losses_gradients(
     grad_weights = torch.zeros_like(weights)
     grad_bias = None if bias is None else torch.zeros_like(bias)
     for rows, block in blocks:
-        logits = block.forward(weights)
-        if bias is not None:
-            logits += bias
+        logits = affine(block, weights, bias)
         own = target[rows]
         if n_models > 1:  # to the loss, the rows of one model after the other are so many rows
             logits, own = logits.view(n_outputs, -1), own.repeat(n_models)

@@ -96,7 +96,7 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
     max_iter : int, default=100
         Iterations, or epochs of mini-batches, at most.
     verbose : int, default=0
-        Whether to print a line an iteration.
+        Whether to print a line an iteration, and why "adam" and "sgd" end before `max_iter`.
     warm_start : bool, default=False
         Whether to start from the coefficients of the last fit.
     device : str or torch.device, default="auto"

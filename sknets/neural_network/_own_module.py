@@ -67,7 +67,8 @@ def probe(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
             f"module must take rows of X, each of shape {shape}, in {rows.dtype} (the dtype of "
             f"X, or precision=), got an error from it for two such rows: {error}."
         ) from error
-    module.train(was_training)
+    finally:
+        module.train(was_training)
     if not isinstance(logits, Tensor):
         raise ValueError(
             "module must give logits of shape (n_samples, n_classes), got a "

@@ -11,6 +11,7 @@ from sknets import MLPClassifier, VectorizedGridSearchCV
 from tests.parity._data import first_digits
 from tests.parity._same_results import search_both_ways, search_estimators, stacked_share
 
+# Few epochs, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 RATES = {"learning_rate_init": [1e-3, 1e-2, 1e-1]}
