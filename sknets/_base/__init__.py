@@ -7,6 +7,7 @@ from sknets._base._classifier import (
     TrainingData,
 )
 from sknets._base._network import BaseNetwork
+from sknets._base._numba_rules import check_numba_settings
 from sknets._base._stacking import (
     CannotStack,
     StackedFit,
@@ -28,6 +29,7 @@ __all__ = [
     "StackedFit",
     "Stacker",
     "TrainingData",
+    "check_numba_settings",
     "cut_stacks",
     "run_stack",
     "stacker_of",

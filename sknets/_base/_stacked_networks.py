@@ -16,6 +16,7 @@ from sklearn.base import clone
 from torch import nn
 
 from sknets._base._classifier import TrainingData
+from sknets._base._numba_rules import uses_numba
 from sknets._base._stack_members import Starts, finish, is_closed, make_member
 from sknets._base._stacking import CannotStack, StackedFit, Stacker
 from sknets._base._training import (
@@ -37,6 +38,7 @@ from sknets._engine import (
     MakeStep,
     Member,
     ModuleNotMapped,
+    NumbaEpochs,
     Stack,
     StackedModuleStep,
     check_modules,
@@ -73,7 +75,7 @@ class NetworkStacker(Stacker):
             return "its loss is a function of the user's own"
         if estimator.precision == "bf16":
             return 'precision="bf16" rounds otherwise in stacks'
-        if estimator.compile:
+        if estimator.compile and not uses_numba(estimator):
             return "compile=True compiles one net at a time"
         return None
 
@@ -92,7 +94,8 @@ class NetworkStacker(Stacker):
         # Folds of slightly different length are padded, as long as they take as many steps.
         steps = (size, -(-n_train // size))
         rule = (estimator.loss, estimator.solver, bool(estimator.nesterovs_momentum))
-        return (estimator._structure(), *steps, *rule, str(estimator.device), estimator.precision)
+        where = (str(estimator.device), estimator.precision, uses_numba(estimator))
+        return (estimator._structure(), *steps, *rule, *where)
 
     def bytes_of_a_fit(self, fit: StackedFit) -> int:
         """Estimate the memory that one net takes while it trains."""
@@ -219,6 +222,8 @@ def _make_stacks(
     if fits[0].data.device.type == "cpu" and is_closed(module, fits[0].estimator):
         size = min(wanted_batch_size(fits[0].estimator), max(len(m.rows) for m in members))
         n_parts = useful_parts(module, size, len(members))
+        if uses_numba(fits[0].estimator):  # which lets go of the interpreter
+            n_parts = min(torch.get_num_threads(), len(members))
     # Nets that train on as many rows, or on the same ones, are in one part.
     order = sorted(range(len(fits)), key=lambda i: (len(members[i].rows), id(fits[i].rows)))
     return [
@@ -253,6 +258,11 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
             attributes=attribute_keys(template.module),
             make_loss=partial(make_smoothed_loss, first.loss, loss.task),
         )
+    by_numba = None
+    if uses_numba(first):
+        by_numba = NumbaEpochs(
+            template, data.rows, loss.task, batch_size=size, solver=first.solver
+        )
     return Stack(
         members,
         data.rows,
@@ -262,6 +272,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         solver=first.solver,
         batch_size=size,
         n_threads=_threads_of_a_stack(copied, data.rows.n_features, size, len(members)),
+        by_numba=by_numba,
     )
 
 

@@ -13,6 +13,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from sknets._base._classifier import TrainingData
+from sknets._base._numba_rules import check_numba_data, uses_numba
 from sknets._core import make_generator
 from sknets._data import Batches, LabelCodec, Rows, SubsetRows
 from sknets._engine import (
@@ -30,6 +31,7 @@ from sknets._engine import (
     make_block_graphs,
     make_conv_step,
     make_dense_step,
+    make_numba_epoch,
     train_lbfgs,
     useful_threads,
 )
@@ -99,6 +101,7 @@ def train_by_epochs(
     optimiser_state : dict or None
         Of the epochs before.
     """
+    check_numba_data(estimator, module, data)
     flat = FlatParameters(module)
     optimiser = make_optimiser(estimator.solver, [flat.vector], vars(estimator))
     if optimiser_state is not None and optimiser_state["solver"] == estimator.solver:
@@ -123,6 +126,12 @@ def train_by_epochs(
     most = None if graphs is None else MOST_BATCHES
     batches = _make_batches(estimator, labelled, random_state, most)
     autocast = data.precision.autocast
+    by_numba = None
+    if uses_numba(estimator):
+        step.name += ", numba"
+        by_numba = make_numba_epoch(
+            flat, batches, optimiser, task=loss.task, alpha=estimator.alpha
+        )
     loop = EpochLoop(
         Training(
             module=engine_module,
@@ -142,6 +151,7 @@ def train_by_epochs(
             verbose=bool(estimator.verbose),
             callbacks=estimator.callbacks,
             graphs=graphs,
+            compiled=by_numba,
             n_threads=useful_threads(module, data.rows.n_features, batches.batch_size),
         ),
         hooks,
@@ -214,12 +224,13 @@ def make_step(
 ) -> tuple[Step, TaskLoss]:
     """Return the closed-form step where it covers the module, else autograd's; and the loss.
 
-    What is compiled is differentiated by autograd.
+    What torch compiles is differentiated by autograd.
     """
     loss = make_loss_of(estimator, module, data.codec)
     engine_module = estimator._engine_module(module)
     autocast = data.precision.autocast
-    if estimator.compile:
+    by_torch = estimator.compile and not uses_numba(estimator)
+    if by_torch:
         engine_module = compiled(engine_module, data.device, draws=generator is not None)
     else:
         closed = make_conv_step(
@@ -232,7 +243,7 @@ def make_step(
     step = AutogradStep(
         engine_module, loss, flat, alpha=alpha, generator=generator, autocast=autocast
     )
-    if estimator.compile:
+    if by_torch:
         step.name = "autograd, compiled"
     return step, loss
 

@@ -86,6 +86,15 @@ class Batches:
         """Return the number of batches of an epoch."""
         return len(self.sizes)
 
+    def next_order(self) -> np.ndarray:
+        """Begin an epoch, and return the numbers of its rows in their order."""
+        if self.random_state is not None:
+            # The composition that scikit-learn's shuffle makes, number by number.
+            order = np.arange(self.rows.n)
+            self.random_state.shuffle(order)
+            self._order = self._order[order]
+        return self._order
+
     def epoch(self, encode: Encode) -> Iterator[Batch]:
         """Yield (x, target, weight) of every batch of one epoch.
 
@@ -97,11 +106,7 @@ class Batches:
 
     def blocks(self, encode: Encode) -> Iterator[list[Batch]]:
         """Yield the batches of one epoch, a list for each block of rows."""
-        if self.random_state is not None:
-            # The composition that scikit-learn's shuffle makes, number by number.
-            order = np.arange(self.rows.n)
-            self.random_state.shuffle(order)
-            self._order = self._order[order]
+        self.next_order()
         for start in range(0, self.rows.n, self._block):
             stop = min(start + self._block, self.rows.n)
             if not self._gathers:

@@ -19,6 +19,12 @@ from sknets._engine._logistic_objective import LogisticObjective
 from sknets._engine._logistic_stack import LogisticStack, StackedModel
 from sknets._engine._logistic_stack_device import DeviceFold, DeviceLogisticStack
 from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
+from sknets._engine._numba_epochs import (
+    NUMBA_ACTIVATIONS,
+    NumbaEpochs,
+    make_numba_epoch,
+    why_numba_cannot,
+)
 from sknets._engine._parts import run_parts
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
 from sknets._engine._row_blocks import blocks_of_csr, blocks_of_rows
@@ -40,6 +46,7 @@ from sknets._engine._validation import Validation, logits_in_blocks
 __all__ = [
     "HISTORY_COLUMNS",
     "MOST_BATCHES",
+    "NUMBA_ACTIVATIONS",
     "STACK_SOLVERS",
     "AutogradStep",
     "BlockGraphs",
@@ -61,6 +68,7 @@ __all__ = [
     "MakeStep",
     "Member",
     "ModuleNotMapped",
+    "NumbaEpochs",
     "Progress",
     "Rate",
     "SparseFold",
@@ -81,6 +89,7 @@ __all__ = [
     "make_conv_step",
     "make_dense_step",
     "make_history",
+    "make_numba_epoch",
     "make_stacked_dense_step",
     "minimise",
     "run_parts",
@@ -90,4 +99,5 @@ __all__ = [
     "train_lbfgs",
     "useful_parts",
     "useful_threads",
+    "why_numba_cannot",
 ]

@@ -71,6 +71,9 @@ class Training:
         skorch's callbacks.
     graphs : BlockGraphs or None, default=None
         Run the steps, of batches that keep their places, where there are no callbacks.
+    compiled : callable () -> float or None, default=None
+        Trains on all batches of an epoch in place of the step, where there are no callbacks, and
+        returns the epoch's mean objective.
     task : str
         "multiclass", "binary" or "multilabel".
     """
@@ -92,6 +95,7 @@ class Training:
     verbose: bool = False
     callbacks: Any = ()
     graphs: BlockGraphs | None = None
+    compiled: Callable[[], float] | None = None
     n_threads: Threads | int | None = None
 
 
@@ -182,6 +186,8 @@ class EpochLoop:
     @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def _train_epoch(self) -> float:
         training = self.training
+        if training.compiled is not None:
+            return training.compiled()
         if training.graphs is not None:
             return self._train_epoch_by_graphs(training.graphs)
         step, optimiser = training.step, training.optimiser

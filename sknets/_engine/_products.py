@@ -25,7 +25,7 @@ from sknets._core import in_numpy
 SMALL_PRODUCT = 1e6
 
 # And up to which several such products take less time than one.
-_CUT_PRODUCT = 3e6
+CUT_PRODUCT = 3e6
 
 # With a factor that is transposed in memory it does so up to so many numbers of the product, and
 # from so many terms of each.
@@ -241,7 +241,7 @@ def _n_parts(work: int, length: int) -> int:
     A product of `work` multiply-adds that is not much larger than a small one is faster in small
     ones.
     """
-    if not SMALL_PRODUCT < work <= _CUT_PRODUCT:
+    if not SMALL_PRODUCT < work <= CUT_PRODUCT:
         return 1
     least = math.ceil(work / SMALL_PRODUCT)
     return next((n for n in range(least, least + 3) if length % n == 0), 1)

@@ -24,6 +24,7 @@ from sknets._core import Threads, limit_threads
 from sknets._data import Rows
 from sknets._engine._cuda_graphs import MOST_BATCHES, BlockGraphs, make_block_graphs
 from sknets._engine._flat import FlatParameters
+from sknets._engine._numba_epochs import NumbaEpochs
 from sknets._engine._progress import check_finite, check_finite_weights
 from sknets._engine._stack_epoch import StackEpochs
 from sknets._engine._stack_member import Member, share_orders
@@ -113,6 +114,8 @@ class Stack:
         Rows of a batch.
     n_threads : int or None, default=None
         Threads at most.
+    by_numba : NumbaEpochs or None, default=None
+        Trains in place of the step.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Stack:
         solver: str,
         batch_size: int,
         n_threads: Threads | int | None = None,
+        by_numba: NumbaEpochs | None = None,
     ) -> None:
         self.members = list(members)
         self.rows = rows
@@ -135,12 +139,15 @@ class Stack:
         self.solver = solver
         self.batch_size = batch_size
         self.n_threads = n_threads
+        self.by_numba = by_numba
         self._n_done = 0  # steps
         self._has_launched = False
 
     @property
     def engine(self) -> str:
         """Which way of computing gradients runs."""
+        if self.by_numba is not None:
+            return f"{self.step.name}, numba"
         return f"{self.step.name}, CUDA graphs" if self._has_launched else self.step.name
 
     def run(self, after_epoch: Callable[[], Any] = lambda: None) -> None:
@@ -242,6 +249,8 @@ class Stack:
     def _train_epoch(self) -> list[float]:
         epochs = self._epochs
         epochs.begin()
+        if self.by_numba is not None:
+            return self._train_epoch_by_numba(self.by_numba)
         if self._graphs is not None:
             return self._train_epoch_by_graphs(self._graphs).tolist()
         self.step.begin_epoch(epochs.sizes, epochs.counts if epochs.is_padded else None)
@@ -253,6 +262,27 @@ class Stack:
                 for update in updates:
                     update()
         return self.step.end_epoch().tolist()
+
+    def _train_epoch_by_numba(self, by_numba: NumbaEpochs) -> list[float]:
+        """Train one net after the other: each finds its memory in the caches."""
+        rates = self._updates.next_rates(len(self._epochs.sizes)).T.copy()
+        losses = []
+        for g, group in enumerate(self._groups):
+            numbers, places = self._epochs.of_group(g)
+            target = self.target.numpy()[numbers]
+            for i in range(group.start, group.stop):
+                weight, settings = self.active[i].weight, self.active[i].settings
+                loss = by_numba.train(
+                    numbers,
+                    target,
+                    None if weight is None else weight.numpy()[places],
+                    tuple(t[i] for t in (self.flat, self.grad, *self.moments)),
+                    rates[i],
+                    alpha=settings["alpha"],
+                    settings=settings,
+                )
+                losses.append(loss)
+        return losses
 
     def _batches_of_a_block(self) -> int:
         on_cpu = self.flat.device.type == "cpu"

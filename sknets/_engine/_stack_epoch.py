@@ -79,6 +79,11 @@ class StackEpochs:
         if self._is_weighted:
             self._order_weights()
 
+    def of_group(self, g: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of group g in their order: numbers in X, and places in a net's rows."""
+        n = self._lengths[self._groups[g].start]
+        return self.rows[g, :n], self._order[g, :n]
+
     def _order_weights(self) -> None:
         """Put the members' weights (M, n) in the order of the rows; a row that is not has 0."""
         assert self._weights is not None

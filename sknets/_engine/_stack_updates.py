@@ -107,13 +107,17 @@ class StackUpdates:
         """Write the rates of the next n steps, of `most` at most, to memory; count them as done."""
         if self._planned is None:
             self._planned = self._flat.new_empty(most, len(self._members), 1)
+        self._planned[:n] = torch.from_numpy(self.next_rates(n))[:, :, None].to(self._planned)
+
+    def next_rates(self, n: int) -> np.ndarray:
+        """Return the rates (n, M) of the next n steps, and count these as done."""
         rates = np.array([m.schedule.rate for m in self._members])
         table = np.tile(rates, (n, 1))
         for row in table:
             self.n_done += 1
             for here, key in self._groups if self._solver == "adam" else ():
                 row[here] = adam_rate(rates[here], self.n_done, key[:2])
-        self._planned[:n] = torch.from_numpy(table)[:, :, None].to(self._planned)
+        return table
 
     def update_at(self, i: int) -> None:
         """Make step number i of those planned; Python does the same in every call."""

@@ -55,6 +55,10 @@ class Optimiser:
         """
         raise NotImplementedError
 
+    def memory(self, param: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors of a parameter's shape that are remembered of it."""
+        raise NotImplementedError
+
     def snapshot(self) -> list[dict[str, Any]]:
         """Return a copy of what is remembered of each parameter: moments, velocities, steps."""
         return [
@@ -128,17 +132,22 @@ class SGD(Optimiser):
         """Make an update at a rate of `next_rates`."""
         (group,) = self.param_groups
         for param in group["params"]:
-            state = self.state.setdefault(param, {})
-            if not state:
-                state["velocity"] = torch.zeros_like(param.detach())
+            (velocity,) = self.memory(param)
             sgd_(
                 param.detach(),
                 param.grad,
-                state["velocity"],
+                velocity,
                 rate=rate,
                 momentum=group["momentum"],
                 nesterov=group["nesterov"],
             )
+
+    def memory(self, param: Tensor) -> tuple[Tensor, ...]:
+        """Return the velocity of a parameter."""
+        state = self.state.setdefault(param, {})
+        if not state:
+            state["velocity"] = torch.zeros_like(param.detach())
+        return (state["velocity"],)
 
 
 class Adam(Optimiser):
@@ -195,6 +204,11 @@ class Adam(Optimiser):
             if param not in self._changes:
                 self._changes[param] = torch.empty_like(param.detach())
             self._apply(param, self._state(param), rate, self._changes[param])
+
+    def memory(self, param: Tensor) -> tuple[Tensor, ...]:
+        """Return the first and the second moment of a parameter."""
+        state = self._state(param)
+        return state["first"], state["second"]
 
     def _apply(self, param: Any, state: dict[str, Any], rate: Rate, change: Tensor | None) -> None:
         (group,) = self.param_groups

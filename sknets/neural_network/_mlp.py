@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork
+from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork, check_numba_settings
 from sknets._core import value_key
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
@@ -109,10 +109,14 @@ class MLPClassifier(BaseNetwork):
     precision : {"auto", "float32", "float64", "bf16"}, default="auto"
         "auto" keeps X's float32 or float64 on the CPU and is float32 elsewhere; "bf16" is mixed
         precision.
-    compile : bool, default=False
+    compile : bool or "numba", default=False
         Whether to train through :func:`torch.compile`, which needs a C++ compiler (Triton on a GPU)
         and some seconds at first: for long fits of nets that are not small. The net must draw no
-        random numbers in training, so without dropout.
+        random numbers in training, so without dropout. "numba" is for many or long fits of small
+        nets on a CPU: it needs ``pip install "sknets[numba]"``, some seconds at the very first fit
+        and half a second in every program, and an epoch is then one call of compiled code. It
+        covers "adam" and "sgd", scikit-learn's activations, and dense X; not dropout, normalisation,
+        other losses or callbacks, which are errors.
 
     Attributes
     ----------
@@ -150,8 +154,8 @@ class MLPClassifier(BaseNetwork):
     out_activation_ : {"softmax", "logistic"}
         What turns logits into probabilities.
     engine_ : str
-        Which way of computing gradients ran: "closed form" or "autograd"; ", compiled", ", stacked"
-        or ", CUDA graphs" behind it says how, and "lbfgs, " before it which solver asked.
+        Which way of computing gradients ran: "closed form" or "autograd"; ", compiled", ", numba",
+        ", stacked" or ", CUDA graphs" behind it says how, and "lbfgs, " before it which solver asked.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -193,6 +197,7 @@ class MLPClassifier(BaseNetwork):
         "activation": [StrOptions(set(ACTIVATIONS))],
         "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "normalization": [StrOptions({n for n in NORMALIZATIONS if n is not None}), None],
+        "compile": ["boolean", StrOptions({"numba"})],
     }
 
     def __init__(
@@ -229,7 +234,7 @@ class MLPClassifier(BaseNetwork):
         callbacks: Any = None,
         device: Any = "auto",
         precision: str = "auto",
-        compile: bool = False,
+        compile: bool | str = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -274,6 +279,10 @@ class MLPClassifier(BaseNetwork):
             self.normalization,
             drawn=False,
         ).double()
+
+    def _check_settings(self, validation: tuple, incremental: bool) -> None:
+        super()._check_settings(validation, incremental)
+        check_numba_settings(self)
 
     def _structure(self) -> Hashable:
         # The closed form has masks of ones for nets without dropout beside others.

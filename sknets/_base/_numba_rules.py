@@ -1,0 +1,68 @@
+"""What ``compile="numba"`` covers: it never trains in another way without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from sknets._base._classifier import TrainingData
+from sknets._engine import NUMBA_ACTIVATIONS, has_closed_form, why_numba_cannot
+from sknets._nn import OPTIMISERS
+
+
+def uses_numba(estimator: Any) -> bool:
+    """Whether an estimator is to train through Numba, and not through torch's compiler."""
+    return isinstance(estimator.compile, str)
+
+
+def check_numba_settings(estimator: Any) -> None:
+    """Raise if an estimator asks for Numba and for what it does not cover.
+
+    Raises
+    ------
+    ValueError
+        If it does; the message says which parameter.
+    """
+    if not uses_numba(estimator):
+        return
+    drops = np.any(np.asarray(estimator.dropout) != 0)
+    rules = (
+        ("solver", f"one of {sorted(OPTIMISERS)}", estimator.solver in OPTIMISERS),
+        (
+            "activation",
+            f"one of {sorted(NUMBA_ACTIVATIONS)}",
+            estimator.activation in NUMBA_ACTIVATIONS,
+        ),
+        ("hidden_layer_sizes", "one at least", np.size(estimator.hidden_layer_sizes) > 0),
+        ("dropout", "0", not drops),
+        ("normalization", "None", estimator.normalization is None),
+        ("loss", '"log_loss"', estimator.loss == "log_loss"),
+        ("label_smoothing", "0", estimator.label_smoothing == 0),
+        ("callbacks", "None", estimator.callbacks is None),
+        ("precision", 'other than "bf16"', estimator.precision != "bf16"),
+    )
+    for name, rule, holds in rules:
+        if not holds:
+            value = getattr(estimator, name)
+            raise ValueError(f'{name} must be {rule} with compile="numba", got {value!r}.')
+
+
+def check_numba_data(estimator: Any, module: nn.Module, data: TrainingData) -> None:
+    """Raise if an estimator asks for Numba with a net or with rows that it does not cover.
+
+    Raises
+    ------
+    ImportError
+        If Numba is not installed.
+    ValueError
+        If it does not cover them.
+    """
+    if not uses_numba(estimator):
+        return
+    reason = why_numba_cannot(data.rows)
+    if not has_closed_form(module):
+        reason = "layers that are not those of MLPClassifier"
+    if reason is not None:
+        raise ValueError(f'compile must not be "numba" for {reason}.')

@@ -1,0 +1,195 @@
+"""Epochs of dense nets in compiled code: what their parameters and rows are to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sknets._core import import_optional
+from sknets._data import Batches, DenseRows, Rows, SubsetRows
+from sknets._engine._flat import FlatParameters
+from sknets._nn import MLP, Optimiser
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+NUMBA_ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
+"""Activations that there is compiled code for."""
+
+
+def why_numba_cannot(rows: Rows) -> str | None:
+    """Return what rows are if there is no compiled code for them.
+
+    Raises
+    ------
+    ImportError
+        If Numba is not installed.
+    """
+    import_optional("numba", extra="numba", purpose='compile="numba"')
+    if rows.device.type != "cpu":
+        return f"rows on {rows.device}"
+    if not isinstance(_all_of(rows), DenseRows):
+        return "an X that is sparse, or not in memory"
+    return None
+
+
+def _all_of(rows: Rows) -> Rows:
+    return _all_of(rows.rows) if isinstance(rows, SubsetRows) else rows
+
+
+class NumbaEpochs:
+    """Trains dense nets of one shape on rows of one X, an epoch of one net at a time.
+
+    Parameters
+    ----------
+    flat : FlatParameters
+        Of a net of the shape, with one hidden layer at least.
+    rows : Rows
+        Dense, on the CPU.
+    task : {"multiclass", "binary", "multilabel"}
+        Softmax of K logits, or a sigmoid of each.
+    batch_size : int
+        Rows of a batch.
+    solver : {"adam", "sgd"}
+        What changes the weights.
+    """
+
+    def __init__(
+        self, flat: FlatParameters, rows: Rows, task: str, *, batch_size: int, solver: str
+    ) -> None:
+        from sknets._engine import _dense_numba  # Numba is not everywhere, and slow to import
+
+        self._code = _dense_numba
+        self._batch_size = batch_size
+        self._is_adam = solver == "adam"
+        self._net = _describe(flat, task)
+        whole = _all_of(rows)
+        assert isinstance(whole, DenseRows)
+        self._x = whole.data.to(rows.dtype).contiguous().numpy()
+
+    def train(
+        self,
+        numbers: Array,
+        target: Array,
+        weight: Array | None,
+        state: tuple[Tensor, ...],
+        rates: Array,
+        *,
+        alpha: float,
+        settings: Mapping[str, Any],
+    ) -> float:
+        """Train a net for an epoch.
+
+        Parameters
+        ----------
+        numbers : ndarray of shape (n,)
+            Rows of X, in their order.
+        target : ndarray of shape (n,) or (n, K)
+            Their encoded labels.
+        weight : ndarray of shape (n,) or None
+            Their weights.
+        state : tuple of Tensor of shape (P,)
+            Weights, gradients, and the one or two vectors that the solver remembers.
+        rates : ndarray of shape (n_batches,)
+            Of each step, corrections of the bias included.
+        alpha : float
+            Strength of the L2 penalty.
+        settings : mapping
+            The solver's: "betas" and "eps", or "momentum" and "nesterov".
+
+        Returns
+        -------
+        loss : float
+            Mean objective of the epoch.
+        """
+        arrays = [tensor.detach().numpy() for tensor in state]
+        return self._code.train_epoch(
+            self._x,
+            numbers,
+            np.ascontiguousarray(target.reshape(len(target), -1), np.int64),
+            np.empty(0, self._x.dtype) if weight is None else weight,
+            self._batch_size,
+            self._net,
+            self._code.State(*arrays[:3], arrays[-1]),
+            self._rule(settings),
+            alpha,
+            rates,
+        )
+
+    def _rule(self, settings: Mapping[str, Any]) -> Any:
+        f = self._x.dtype.type
+        zero = f(0)
+        if not self._is_adam:
+            momentum, nesterov = f(settings["momentum"]), bool(settings["nesterov"])
+            return self._code.Rule(False, zero, zero, zero, zero, momentum, nesterov)
+        beta_1, beta_2 = settings["betas"]
+        numbers = (f(1 - beta_1), f(beta_2), f(1 - beta_2), f(settings["eps"]))
+        return self._code.Rule(True, *numbers, zero, False)
+
+
+def _describe(flat: FlatParameters, task: str) -> Any:
+    """Return the `Net` of a dense module."""
+    from sknets._engine import _dense_numba
+
+    module = flat.module
+    assert isinstance(module, MLP)
+    linears = module.linears
+    starts = [
+        [flat.part(flat.vector.detach(), p).storage_offset() for p in parameters]
+        for parameters in zip(*((linear.weight, linear.bias) for linear in linears), strict=True)
+    ]
+    widths = [linears[0].in_features, *(linear.out_features for linear in linears)]
+    return _dense_numba.Net(
+        np.array(widths),
+        np.array(starts[0]),
+        np.array(starts[1]),
+        len(flat.penalised),
+        getattr(_dense_numba, module.activation.upper()),
+        task == "multiclass",
+    )
+
+
+def make_numba_epoch(
+    flat: FlatParameters,
+    batches: Batches,
+    optimiser: Optimiser,
+    *,
+    task: str,
+    alpha: float,
+) -> Callable[[], float]:
+    """Return a function that trains one net for an epoch and returns the mean objective.
+
+    Parameters
+    ----------
+    flat : FlatParameters
+        Of the net.
+    batches : Batches
+        Says which rows there are and in which order they come.
+    optimiser : Optimiser
+        Whose rates are used and whose state is changed.
+    task, alpha
+        As in `NumbaEpochs`.
+    """
+    rows = batches.rows
+    solver = "adam" if "betas" in optimiser.param_groups[0] else "sgd"
+    epochs = NumbaEpochs(flat, rows, task, batch_size=batches.batch_size, solver=solver)
+    target = batches.target.numpy()
+    weight = None if batches.weight is None else batches.weight.numpy()
+
+    def train() -> float:
+        order = batches.next_order()
+        rates = np.array(optimiser.next_rates(len(batches.sizes)))
+        return epochs.train(
+            rows.index[order] if isinstance(rows, SubsetRows) else order,
+            target[order],
+            None if weight is None else weight[order],
+            (flat.vector, flat.grad, *optimiser.memory(flat.vector)),
+            rates,
+            alpha=alpha,
+            settings=optimiser.param_groups[0],
+        )
+
+    return train
