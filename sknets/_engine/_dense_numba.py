@@ -109,8 +109,8 @@ class _Memory(NamedTuple):
         Outputs of the hidden layers.
     deltas : ndarray of shape (2, B * H)
         Gradients by the outputs of a hidden layer, and of the one below.
-    transposed : ndarray
-        The transposed weights of a layer.
+    layer : ndarray
+        The weights of a layer, transposed, or a part of their gradients.
     logits, residual : ndarray of shape (B * K)
         Logits by row, and gradients by them, by output.
     largest, sums, share : ndarray of shape (B,)
@@ -120,7 +120,7 @@ class _Memory(NamedTuple):
     x: Array
     hidden: Array
     deltas: Array
-    transposed: Array
+    layer: Array
     logits: Array
     residual: Array
     largest: Array
@@ -167,8 +167,7 @@ def train_epoch(x, numbers, target, weight, batch_size, net, state, rule, alpha,
         start = step * batch_size
         stop = min(start + batch_size, len(numbers))
         n = stop - start
-        for i in range(n):
-            memory.x[i] = x[numbers[start + i]]
+        _gather(x, numbers[start:stop], memory.x)
         inverse = _share_out(weight[start:stop], memory.share[:n])
         _forward(net, state.weights, memory, n)
         if net.is_softmax:
@@ -189,7 +188,7 @@ def _make_memory(n, net, dtype):  # type: ignore[no-untyped-def]
     n_outputs = widths[-1]
     n_features = widths[0]
     widest = np.max(widths[1:-1])
-    largest_layer = np.max(widths[1:-1] * widths[2:])
+    largest_layer = np.max(widths[:-1] * widths[1:])
     return _Memory(
         np.empty((n, n_features), dtype),
         np.empty((len(widths) - 2, n * widest), dtype),
@@ -255,7 +254,7 @@ def _forward(net, vector, memory, n):  # type: ignore[no-untyped-def]
     for layer in range(last + 1):
         weights, width = _weights(net, vector, layer), net.widths[layer + 1]
         if layer > 0:  # a copy the other way round takes less time than what BLAS does instead
-            by_input = memory.transposed[: weights.size].reshape(weights.shape[1], width)
+            by_input = memory.layer[: weights.size].reshape(weights.shape[1], width)
             _transpose(weights, by_input)
             weights = by_input
         if layer == last:
@@ -280,10 +279,10 @@ def _backward(net, state, memory, n):  # type: ignore[no-untyped-def]
         bias_grad, grad = _biases(net, state.grads, layer), _weights(net, state.grads, layer)
         _multiply_derivative(delta, output, bias_grad, net.activation)
         if layer == 0:
-            np.dot(memory.x[:n].T, delta, grad)
+            _multiply_transposed(memory.x[:n], delta, grad, memory.layer)
         else:
             output = _of_layer(memory.hidden, layer - 1, n, net)
-            np.dot(delta.T, output, grad)
+            _multiply_transposed(delta, output, grad, memory.layer)
             below = _of_layer(memory.deltas, layer - 1, n, net)
             np.dot(delta, _weights(net, state.weights, layer), below)
             delta = below
@@ -298,14 +297,36 @@ def _of_layer(room, layer, n, net):  # type: ignore[no-untyped-def]
 
 @_jit
 def _multiply(rows, weights, out):  # type: ignore[no-untyped-def]
-    """Write rows (B, I) times weights (I, O), in parts that BLAS does not pack its factors for."""
+    """Write rows (B, I) times weights (I, O)."""
     n = len(rows)
-    work = weights.size * n
-    n_parts = -(-work // _SMALL) if _SMALL < work <= _CUT else 1
-    size = -(-n // n_parts)
+    size = _part(n, weights.size)
     for start in range(0, n, size):
         stop = min(start + size, n)
         np.dot(rows[start:stop], weights, out[start:stop])
+
+
+@_jit
+def _multiply_transposed(left, right, out, room):  # type: ignore[no-untyped-def]
+    """Write left (B, I), transposed, times right (B, O); `room` has as many numbers as that."""
+    n = len(left)
+    size = _part(n, out.size)
+    np.dot(left[:size].T, right[:size], out)
+    if size == n:
+        return
+    part = room[: out.size].reshape(out.shape)
+    for start in range(size, n, size):
+        stop = min(start + size, n)
+        np.dot(left[start:stop].T, right[start:stop], part)
+        for i in range(out.shape[0]):
+            for j in range(out.shape[1]):
+                out[i, j] += part[i, j]
+
+
+@_jit
+def _part(n, work):  # type: ignore[no-untyped-def]
+    """Return of how many rows BLAS does not pack the factors; `work` is that of a row."""
+    n_parts = -(-work * n // _SMALL) if _SMALL < work * n <= _CUT else 1
+    return -(-n // n_parts)
 
 
 @_jit
@@ -313,6 +334,15 @@ def _transpose(matrix, out):  # type: ignore[no-untyped-def]
     for i in range(matrix.shape[0]):
         for j in range(matrix.shape[1]):
             out[j, i] = matrix[i, j]
+
+
+@_jit
+def _gather(x, numbers, out):  # type: ignore[no-untyped-def]
+    """Write the rows of x (n, F) that have these numbers."""
+    for i in range(len(numbers)):
+        row, to = x[numbers[i]], out[i]
+        for j in range(len(row)):  # faster than an assignment
+            to[j] = row[j]
 
 
 @_jit
@@ -338,20 +368,25 @@ def _activate(z, bias, activation):  # type: ignore[no-untyped-def]
 def _multiply_derivative(delta, output, bias_grad, activation):  # type: ignore[no-untyped-def]
     """Multiply delta (B, H) by the activation's derivative, and write the sum of its rows."""
     f = delta.dtype.type
+    d, y = delta.reshape(-1), output.reshape(-1)
+    if activation == RELU:
+        for i in range(len(d)):
+            d[i] = d[i] if y[i] > f(0) else f(0)
+    elif activation == TANH:
+        for i in range(len(d)):
+            d[i] *= f(1) - y[i] * y[i]
+    elif activation == LOGISTIC:
+        for i in range(len(d)):
+            d[i] *= y[i] * (f(1) - y[i])
     bias_grad[:] = 0
-    for i in range(len(delta)):
-        d, y = delta[i], output[i]
-        if activation == RELU:
-            for j in range(len(d)):
-                d[j] = d[j] if y[j] > f(0) else f(0)
-        elif activation == TANH:
-            for j in range(len(d)):
-                d[j] *= f(1) - y[j] * y[j]
-        elif activation == LOGISTIC:
-            for j in range(len(d)):
-                d[j] *= y[j] * (f(1) - y[j])
-        for j in range(len(d)):
-            bias_grad[j] += d[j]
+    n = len(delta) // 4 * 4
+    for i in range(0, n, 4):  # four rows for each time that the sum is read
+        a, b, c, e = delta[i], delta[i + 1], delta[i + 2], delta[i + 3]
+        for j in range(len(bias_grad)):
+            bias_grad[j] += (a[j] + b[j]) + (c[j] + e[j])
+    for i in range(n, len(delta)):
+        for j in range(len(bias_grad)):
+            bias_grad[j] += delta[i, j]
 
 
 # -- the objective ------------------------------------------------------------------------------
@@ -440,19 +475,30 @@ def _sum_rows(matrix, out):  # type: ignore[no-untyped-def]
 @_jit
 def _update(net, state, rule, decay, rate):  # type: ignore[no-untyped-def]
     """Make a step; `decay` is what the penalty's gradient is of a weight."""
-    weights, grads = state.weights, state.grads
-    for i in range(net.n_weights):
-        grads[i] += decay * weights[i]
-    first, second = state.first, state.second
-    if rule.is_adam:
-        for i in range(len(weights)):
-            first[i] += rule.rest_1 * (grads[i] - first[i])
-            second[i] = rule.beta_2 * second[i] + rule.rest_2 * grads[i] * grads[i]
-            weights[i] -= rate * first[i] / (np.sqrt(second[i]) + rule.eps)
-        return
-    for i in range(len(weights)):
-        first[i] = rule.momentum * first[i] - rate * grads[i]
-        if rule.nesterov:
-            weights[i] += rule.momentum * first[i] - rate * grads[i]
+    n = net.n_weights
+    for part, of_part in ((slice(0, n), decay), (slice(n, len(state.weights)), type(decay)(0))):
+        weights, grads, first = state.weights[part], state.grads[part], state.first[part]
+        if rule.is_adam:
+            _adam(weights, grads, first, state.second[part], rule, of_part, rate)
         else:
-            weights[i] += first[i]
+            _descend(weights, grads, first, rule, of_part, rate)
+
+
+@_jit
+def _adam(weights, grads, first, second, rule, decay, rate):  # type: ignore[no-untyped-def]
+    for i in range(len(weights)):
+        grad = grads[i] + decay * weights[i]
+        first[i] += rule.rest_1 * (grad - first[i])
+        second[i] = rule.beta_2 * second[i] + rule.rest_2 * grad * grad
+        weights[i] -= rate * first[i] / (np.sqrt(second[i]) + rule.eps)
+
+
+@_jit
+def _descend(weights, grads, velocity, rule, decay, rate):  # type: ignore[no-untyped-def]
+    for i in range(len(weights)):
+        grad = grads[i] + decay * weights[i]
+        velocity[i] = rule.momentum * velocity[i] - rate * grad
+        if rule.nesterov:
+            weights[i] += rule.momentum * velocity[i] - rate * grad
+        else:
+            weights[i] += velocity[i]
