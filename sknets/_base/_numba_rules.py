@@ -61,8 +61,8 @@ def check_numba_data(estimator: Any, module: nn.Module, data: TrainingData) -> N
     """
     if not uses_numba(estimator):
         return
-    reason = why_numba_cannot(data.rows)
+    reason = why_numba_cannot(data.rows)  # says first if Numba is missing
     if not has_closed_form(module):
-        reason = "layers that are not those of MLPClassifier"
+        reason = "layers other than those of a plain MLP"
     if reason is not None:
         raise ValueError(f'compile must not be "numba" for {reason}.')

@@ -129,9 +129,7 @@ def train_by_epochs(
     by_numba = None
     if uses_numba(estimator):
         step.name += ", numba"
-        by_numba = make_numba_epoch(
-            flat, batches, optimiser, task=loss.task, alpha=estimator.alpha
-        )
+        by_numba = make_numba_epoch(flat, batches, optimiser, task=loss.task, alpha=estimator.alpha)
     loop = EpochLoop(
         Training(
             module=engine_module,

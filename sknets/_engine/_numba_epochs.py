@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sknets._core import import_optional
 from sknets._data import Batches, DenseRows, Rows, SubsetRows
 from sknets._engine._flat import FlatParameters
+from sknets._engine._stack_epoch import StackEpochs
 from sknets._nn import MLP, Optimiser
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -30,7 +30,7 @@ def why_numba_cannot(rows: Rows) -> str | None:
     """
     import_optional("numba", extra="numba", purpose='compile="numba"')
     if rows.device.type != "cpu":
-        return f"rows on {rows.device}"
+        return f'rows on {rows.device} (set device="cpu")'
     if not isinstance(_all_of(rows), DenseRows):
         return "an X that is sparse, or not in memory"
     return None
@@ -60,9 +60,9 @@ class NumbaEpochs:
     def __init__(
         self, flat: FlatParameters, rows: Rows, task: str, *, batch_size: int, solver: str
     ) -> None:
-        from sknets._engine import _dense_numba  # Numba is not everywhere, and slow to import
+        from sknets._engine import _numba_dense  # Numba is not everywhere, and slow to import
 
-        self._code = _dense_numba
+        self._code = _numba_dense
         self._batch_size = batch_size
         self._is_adam = solver == "adam"
         self._net = _describe(flat, task)
@@ -105,7 +105,7 @@ class NumbaEpochs:
         loss : float
             Mean objective of the epoch.
         """
-        arrays = [tensor.detach().numpy() for tensor in state]
+        weights, grads, first, *second = (tensor.detach().numpy() for tensor in state)
         return self._code.train_epoch(
             self._x,
             numbers,
@@ -113,11 +113,50 @@ class NumbaEpochs:
             np.empty(0, self._x.dtype) if weight is None else weight,
             self._batch_size,
             self._net,
-            self._code.State(*arrays[:3], arrays[-1]),
+            self._code.State(weights, grads, first, second[0] if second else first),
             self._rule(settings),
             alpha,
             rates,
         )
+
+    def train_members(
+        self, epochs: StackEpochs, target: Tensor, tensors: tuple[Tensor, ...], rates: Array
+    ) -> list[float]:
+        """Train all nets of a stack for an epoch, each with its memory in the caches.
+
+        Parameters
+        ----------
+        epochs : StackEpochs
+            Says what rows each net sees.
+        target : Tensor of shape (n_all, ...)
+            Encoded labels of all rows of X.
+        tensors : tuple of Tensor of shape (M, P)
+            As the state in `train`.
+        rates : ndarray of shape (n_batches, M)
+            Of each step and net.
+
+        Returns
+        -------
+        losses : list of float
+            Mean objective of each net.
+        """
+        losses = []
+        rates_of_nets = np.ascontiguousarray(rates.T)
+        for group, numbers, places in epochs.by_group():
+            of_group = target.numpy()[numbers]
+            for i in range(group.start, group.stop):
+                weight, settings = epochs.members[i].weight, epochs.members[i].settings
+                loss = self.train(
+                    numbers,
+                    of_group,
+                    None if weight is None else weight.numpy()[places],
+                    tuple(tensor[i] for tensor in tensors),
+                    rates_of_nets[i],
+                    alpha=settings["alpha"],
+                    settings=settings,
+                )
+                losses.append(loss)
+        return losses
 
     def _rule(self, settings: Mapping[str, Any]) -> Any:
         f = self._x.dtype.type
@@ -132,7 +171,7 @@ class NumbaEpochs:
 
 def _describe(flat: FlatParameters, task: str) -> Any:
     """Return the `Net` of a dense module."""
-    from sknets._engine import _dense_numba
+    from sknets._engine import _numba_dense, _numba_kernels
 
     module = flat.module
     assert isinstance(module, MLP)
@@ -142,12 +181,12 @@ def _describe(flat: FlatParameters, task: str) -> Any:
         for parameters in zip(*((linear.weight, linear.bias) for linear in linears), strict=True)
     ]
     widths = [linears[0].in_features, *(linear.out_features for linear in linears)]
-    return _dense_numba.Net(
+    return _numba_dense.Net(
         np.array(widths),
         np.array(starts[0]),
         np.array(starts[1]),
         len(flat.penalised),
-        getattr(_dense_numba, module.activation.upper()),
+        getattr(_numba_kernels, module.activation.upper()),
         task == "multiclass",
     )
 

@@ -21,13 +21,13 @@ _LOG2_E = 1.4426950408889634
 _LOG_2_HIGH, _LOG_2_LOW = 0.693359375, -2.1219444005469058277e-4
 
 
-def _power_and_rest(x):  # type: ignore[no-untyped-def]  # Numba finds the types, here and below
+def _power_and_rest(x):
     """Return 2^n and e^r - 1 of an x of at most 0."""
     raise NotImplementedError  # Numba puts one of the next two in its place
 
 
 @_jit
-def _power_and_rest32(x):  # type: ignore[no-untyped-def]
+def _power_and_rest32(x):
     f = np.float32
     x = f(-87) if x < f(-87) else x
     n = np.floor(x * f(_LOG2_E) + f(0.5))
@@ -43,7 +43,7 @@ def _power_and_rest32(x):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _power_and_rest64(x):  # type: ignore[no-untyped-def]
+def _power_and_rest64(x):
     x = -708.0 if x < -708.0 else x
     n = np.floor(x * _LOG2_E + 0.5)
     r = (x - n * _LOG_2_HIGH) - n * _LOG_2_LOW
@@ -64,21 +64,21 @@ def _power_and_rest64(x):  # type: ignore[no-untyped-def]
 
 
 @overload(_power_and_rest)
-def _of_type(x):  # type: ignore[no-untyped-def]
+def _of_type(x):
     if x == types.float32:
         return lambda x: _power_and_rest32(x)
     return lambda x: _power_and_rest64(x)
 
 
 @_jit
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     """Return e^x of an x of at most 0."""
     power, rest = _power_and_rest(x)
     return power + power * rest
 
 
 @_jit
-def sigmoid(x):  # type: ignore[no-untyped-def]
+def sigmoid(x):
     """Return 1 / (1 + e^-x)."""
     f = type(x)
     e = exp(-abs(x))
@@ -86,7 +86,7 @@ def sigmoid(x):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):
     """Return the hyperbolic tangent."""
     f = type(x)
     power, rest = _power_and_rest(-abs(x + x))

@@ -250,7 +250,9 @@ class Stack:
         epochs = self._epochs
         epochs.begin()
         if self.by_numba is not None:
-            return self._train_epoch_by_numba(self.by_numba)
+            rates = self._updates.next_rates(len(epochs.sizes))
+            tensors = (self.flat, self.grad, *self.moments)
+            return self.by_numba.train_members(epochs, self.target, tensors, rates)
         if self._graphs is not None:
             return self._train_epoch_by_graphs(self._graphs).tolist()
         self.step.begin_epoch(epochs.sizes, epochs.counts if epochs.is_padded else None)
@@ -262,27 +264,6 @@ class Stack:
                 for update in updates:
                     update()
         return self.step.end_epoch().tolist()
-
-    def _train_epoch_by_numba(self, by_numba: NumbaEpochs) -> list[float]:
-        """Train one net after the other: each finds its memory in the caches."""
-        rates = self._updates.next_rates(len(self._epochs.sizes)).T.copy()
-        losses = []
-        for g, group in enumerate(self._groups):
-            numbers, places = self._epochs.of_group(g)
-            target = self.target.numpy()[numbers]
-            for i in range(group.start, group.stop):
-                weight, settings = self.active[i].weight, self.active[i].settings
-                loss = by_numba.train(
-                    numbers,
-                    target,
-                    None if weight is None else weight.numpy()[places],
-                    tuple(t[i] for t in (self.flat, self.grad, *self.moments)),
-                    rates[i],
-                    alpha=settings["alpha"],
-                    settings=settings,
-                )
-                losses.append(loss)
-        return losses
 
     def _batches_of_a_block(self) -> int:
         on_cpu = self.flat.device.type == "cpu"

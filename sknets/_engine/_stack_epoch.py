@@ -30,6 +30,8 @@ class StackEpochs:
 
     Attributes
     ----------
+    members : sequence of Member
+        The nets.
     rows : ndarray of shape (G, n)
         Numbers of rows of X, in the order of the epoch.
     sizes : list of int
@@ -47,7 +49,7 @@ class StackEpochs:
     def __init__(
         self, members: Sequence[Member], groups: Sequence[slice], batch_size: int, like: Tensor
     ) -> None:
-        self._members, self._groups, self._device = members, groups, like.device
+        self.members, self._groups, self._device = members, groups, like.device
         self.batch_size = batch_size
         self._lengths = [len(m.rows) for m in members]
         n_rows = max(self._lengths)
@@ -73,16 +75,17 @@ class StackEpochs:
     def begin(self) -> None:
         """Draw the orders of the next epoch."""
         for places, numbers, group in zip(self._order, self.rows, self._groups, strict=True):
-            order = self._members[group.start].order
+            order = self.members[group.start].order
             places[: len(order.rows)] = order.next()
             numbers[:] = order.rows[places]
         if self._is_weighted:
             self._order_weights()
 
-    def of_group(self, g: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of group g in their order: numbers in X, and places in a net's rows."""
-        n = self._lengths[self._groups[g].start]
-        return self.rows[g, :n], self._order[g, :n]
+    def by_group(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Yield each group and its rows in their order: numbers in X, and places in a net's."""
+        for group, numbers, places in zip(self._groups, self.rows, self._order, strict=True):
+            n = self._lengths[group.start]
+            yield group, numbers[:n], places[:n]
 
     def _order_weights(self) -> None:
         """Put the members' weights (M, n) in the order of the rows; a row that is not has 0."""
@@ -90,7 +93,7 @@ class StackEpochs:
         places = torch.from_numpy(self._order).to(self._device)
         for g, group in enumerate(self._groups):
             for i in range(group.start, group.stop):
-                weight, n = self._members[i].weight, self._lengths[i]
+                weight, n = self.members[i].weight, self._lengths[i]
                 if weight is not None:
                     self._weights[i, :n] = weight[places[g, :n]]
 

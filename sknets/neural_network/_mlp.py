@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork, check_numba_settings
+from sknets._base import (
+    TRAINING_CONSTRAINTS,
+    BaseNetwork,
+    check_numba_settings,
+    uses_numba,
+)
 from sknets._core import value_key
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
@@ -112,11 +117,11 @@ class MLPClassifier(BaseNetwork):
     compile : bool or "numba", default=False
         Whether to train through :func:`torch.compile`, which needs a C++ compiler (Triton on a GPU)
         and some seconds at first: for long fits of nets that are not small. The net must draw no
-        random numbers in training, so without dropout. "numba" is for many or long fits of small
-        nets on a CPU: it needs ``pip install "sknets[numba]"``, some seconds at the very first fit
-        and half a second in every program, and an epoch is then one call of compiled code. It
-        covers "adam" and "sgd", scikit-learn's activations, and dense X; not dropout, normalisation,
-        other losses or callbacks, which are errors.
+        random numbers in training, so without dropout. "numba" is for many fits, or long ones, of
+        small nets on a CPU: an epoch is one call of compiled code. It needs ``pip install
+        "sknets[numba]"``, some seconds in the first fit of all and half a second in every program.
+        It covers "adam" and "sgd", scikit-learn's activations and a dense X; what it does not
+        cover (dropout, normalisation, other losses, callbacks) is an error.
 
     Attributes
     ----------
@@ -155,7 +160,8 @@ class MLPClassifier(BaseNetwork):
         What turns logits into probabilities.
     engine_ : str
         Which way of computing gradients ran: "closed form" or "autograd"; ", compiled", ", numba",
-        ", stacked" or ", CUDA graphs" behind it says how, and "lbfgs, " before it which solver asked.
+        ", stacked" or ", CUDA graphs" behind it says how, and "lbfgs, " before it which solver
+        asked.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -293,6 +299,12 @@ class MLPClassifier(BaseNetwork):
     def _start_settings(self) -> Hashable:
         # A subclass may make its modules otherwise.
         return value_key(self.dropout) if type(self) is MLPClassifier else None
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: compiled code takes no sparse X."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not uses_numba(self)
+        return tags
 
     @property
     def coefs_(self) -> list[Any]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from sklearn.base import clone
+from sklearn.utils import get_tags
 from torch import nn
+
+HAS_NUMBA = find_spec("numba") is not None
 
 # A fit ends after a fixed number of epochs and without a ConvergenceWarning: no epoch improves by
 # as much as `tol`, so that training stops `n_iter_no_change` epochs after the first.
@@ -20,6 +25,11 @@ _INSTANCES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "sknets.neural_network",
         "MLPClassifier",
         {"hidden_layer_sizes": (8,), **_EPOCHS},
+    ),
+    "MLPClassifier-numba": (
+        "sknets.neural_network",
+        "MLPClassifier",
+        {"hidden_layer_sizes": (8,), "compile": "numba", **_EPOCHS},
     ),
     "MLPClassifier-lbfgs": (
         "sknets.neural_network",
@@ -70,22 +80,41 @@ def public_estimators() -> list[tuple[str, Any]]:
     """
     found = []
     for name, (module, class_name, params) in _INSTANCES.items():
+        if params.get("compile") == "numba" and not HAS_NUMBA:
+            continue
         cls = getattr(importlib.import_module(module), class_name)
         args = (small_net,) if class_name == "NetClassifier" else ()
         found.append((name, cls(*args, **params, **_COMMON)))
     return found
 
 
-def each_estimator(*, having: str | None = None) -> pytest.MarkDecorator:
-    """Parametrise a test by ``estimator``: a fresh instance of each (with the method `having`)."""
+def each_estimator(
+    *, having: str | None = None, that: Callable[[Any], bool] = lambda _: True
+) -> pytest.MarkDecorator:
+    """Parametrise a test by ``estimator``: a fresh instance of each.
+
+    Of each that has the method `having` and of which `that` holds.
+    """
     return pytest.mark.parametrize(
         "estimator",
         [
             pytest.param(estimator, id=name)
             for name, estimator in public_estimators()
-            if having is None or hasattr(estimator, having)
+            if (having is None or hasattr(estimator, having)) and that(estimator)
         ],
     )
+
+
+def takes_sparse(estimator: Any) -> bool:
+    """Whether an estimator takes a sparse X, as all do but those in compiled code."""
+    return get_tags(estimator).input_tags.sparse
+
+
+def takes_callbacks(estimator: Any) -> bool:
+    """Whether an estimator takes skorch's callbacks, as networks do that train by epochs."""
+    params = estimator.get_params()
+    by_epochs = "callbacks" in params and params["solver"] != "lbfgs"
+    return by_epochs and params["compile"] != "numba"
 
 
 def fresh(estimator: Any, **params: Any) -> Any:

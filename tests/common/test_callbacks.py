@@ -21,24 +21,10 @@ from skorch.callbacks import (
 )
 
 from sknets.neural_network import MLPClassifier
-from tests.common._estimators import fresh, public_estimators
+from tests.common._estimators import each_estimator, fresh, takes_callbacks
 
-each_network_by_epochs = pytest.mark.parametrize(
-    "estimator",
-    [
-        pytest.param(estimator, id=name)
-        for name, estimator in public_estimators()
-        if "callbacks" in estimator.get_params() and estimator.solver != "lbfgs"
-    ],
-)
-each_iterative = pytest.mark.parametrize(
-    "estimator",
-    [
-        pytest.param(estimator, id=name)
-        for name, estimator in public_estimators()
-        if hasattr(estimator, "set_callbacks")
-    ],
-)
+each_network_by_epochs = each_estimator(that=takes_callbacks)
+each_iterative = each_estimator(having="set_callbacks")
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,16 @@ from skorch.callbacks import Callback
 
 from sknets.linear_model import LogisticRegression
 from sknets.neural_network import CNNClassifier, MLPClassifier, NetClassifier
-from tests.common._estimators import fresh, public_estimators, small_net
+from tests.common._estimators import (
+    each_estimator,
+    fresh,
+    public_estimators,
+    small_net,
+    takes_callbacks,
+)
 from tests.common._training import failing_net, net_with_dropout, same_course
 
-each_network_by_epochs = pytest.mark.parametrize(
-    "estimator",
-    [
-        pytest.param(estimator, id=name)
-        for name, estimator in public_estimators()
-        if "callbacks" in estimator.get_params() and estimator.solver != "lbfgs"
-    ],
-)
+each_network_by_epochs = each_estimator(that=takes_callbacks)
 
 
 @pytest.fixture(scope="module")

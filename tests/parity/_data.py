@@ -1,8 +1,13 @@
-"""Small data of several files."""
+"""Small data of several files, and what these need."""
+
+from importlib.util import find_spec
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.preprocessing import StandardScaler
+
+needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="Numba is not installed")
 
 
 def first_digits(n):

@@ -11,9 +11,14 @@ from sklearn.neural_network import MLPClassifier as Reference
 from sklearn.preprocessing import scale
 
 from sknets.neural_network import MLPClassifier
+from tests.parity._data import needs_numba
 
 # Few epochs on purpose; both classes say so.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+each_way = pytest.mark.parametrize(
+    "compile", [False, pytest.param("numba", marks=needs_numba)], ids=["not compiled", "compiled"]
+)
 
 CURVES = ("loss_curve_", "validation_scores_")
 NUMBERS = ("loss_", "best_loss_", "best_validation_score_", "n_iter_", "t_")
@@ -118,11 +123,15 @@ SETTINGS = {
 }
 
 
+@each_way
 @pytest.mark.parametrize("data", ["iris", "cancer", "multilabel"])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_fit(data, settings):
+def test_fit(data, settings, compile):
+    if compile and settings.get("hidden_layer_sizes") == ():
+        pytest.skip("compiled code is for nets with hidden layers")
     X, y = make_data(data)
     reference, ours = pair(**settings)
+    ours.set_params(compile=compile)
     assert_same(ours.fit(X, y), reference.fit(X, y), X)
 
 
@@ -187,13 +196,16 @@ def test_lbfgs_that_has_nothing_to_do():
     ],
     ids=str,
 )
-def test_sample_weight(data, settings):
+@each_way
+def test_sample_weight(data, settings, compile):
+    if compile and settings.get("solver") == "lbfgs":
+        pytest.skip("compiled code trains by epochs")
     X, y = make_data(data)
     weight = np.random.RandomState(0).uniform(0.0, 3.0, len(X))
     weight[::7] = 0.0
     reference, ours = pair(**settings)
     rtol = 1e-7 if settings.get("solver") == "lbfgs" else 1e-9
-    ours.fit(X, y, sample_weight=weight)
+    ours.set_params(compile=compile).fit(X, y, sample_weight=weight)
     assert_same(ours, reference.fit(X, y, sample_weight=weight), X, rtol=rtol)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV, KFold
@@ -10,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from sknets import MLPClassifier, VectorizedGridSearchCV
-from tests.parity._data import breast_cancer, first_digits, multilabel_digits
+from tests.parity._data import breast_cancer, first_digits, multilabel_digits, needs_numba
 from tests.parity._same_results import assert_same_results, search_both_ways, stacked_share
 
 pytestmark = pytest.mark.filterwarnings(
@@ -103,24 +104,57 @@ def test_equals_grid_search(name):
     )
 
 
+NOT_COMPILED = (
+    *("two hidden layers", "no hidden layer", "dropout", "some not stacked", "sparse", "pipeline"),
+    *("label smoothing", "label smoothing, binary", "label smoothing, multilabel"),
+)
+
+
+@needs_numba
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_COMPILED])
+def test_compiled_nets_are_the_very_same_alone(name):
+    estimator, grid, load = CASES[name]
+    X, y = load()
+    ours, theirs = search_both_ways(clone(estimator).set_params(compile="numba"), grid, X, y)
+    assert stacked_share(ours) == 1
+    np.testing.assert_array_equal(
+        ours.best_estimator_.predict_proba(X), theirs.best_estimator_.predict_proba(X)
+    )
+
+
+@needs_numba
+def test_compiled_nets_in_a_pipeline_beside_others():
+    X, y = digits()
+    pipeline = make_pipeline(StandardScaler(), net())
+    ways = {"mlpclassifier__compile": ["numba", False], "mlpclassifier__alpha": [1e-4, 1.0]}
+    ours, _ = search_both_ways(pipeline, ways, X, y)
+    assert stacked_share(ours) == 1
+    scores = ours.cv_results_["mean_test_score"].reshape(2, 2)  # by alpha, then by way
+    np.testing.assert_allclose(scores[:, 0], scores[:, 1], atol=1e-9)
+
+
+@pytest.mark.parametrize("compile", [False, pytest.param("numba", marks=needs_numba)])
 @pytest.mark.parametrize("n", [397, 400, 401])
-def test_unequal_folds(n):
+def test_unequal_folds(n, compile):
     X, y = digits(n)
     settings = {"cv": KFold(3), "scoring": "neg_log_loss"}
     grid = {"alpha": [1e-4, 1.0]}
-    theirs = GridSearchCV(net(batch_size=50), grid, **settings).fit(X, y)
-    ours = VectorizedGridSearchCV(net(batch_size=50), grid, **settings).fit(X, y)
+    estimator = net(batch_size=50, compile=compile)
+    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
     assert_same_results(ours, theirs)
 
 
+@pytest.mark.parametrize("compile", [False, pytest.param("numba", marks=needs_numba)])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_sample_weight(scale):
+def test_sample_weight(scale, compile):
     X, y = digits()
     weight = scale * np.random.RandomState(0).uniform(size=len(y))
     weight[::7] = 0.0
     grid = {"alpha": [1e-4, 1.0]}
-    theirs = GridSearchCV(net(), grid, cv=3).fit(X, y, sample_weight=weight)
-    ours = VectorizedGridSearchCV(net(), grid, cv=3).fit(X, y, sample_weight=weight)
+    estimator = net(compile=compile)
+    theirs = GridSearchCV(estimator, grid, cv=3).fit(X, y, sample_weight=weight)
+    ours = VectorizedGridSearchCV(estimator, grid, cv=3).fit(X, y, sample_weight=weight)
     assert_same_results(ours, theirs)
     assert ours.vectorization_[0][0].startswith("stack")
 

@@ -1,0 +1,254 @@
+"""What an epoch of a dense net is made of, compiled by Numba; on arrays that are there already.
+
+Shapes: B rows of a batch, F features, I inputs and O outputs of a layer, H units, K outputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from sknets._engine._numba_math import exp, sigmoid, tanh
+from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
+
+IDENTITY, LOGISTIC, TANH, RELU = range(4)
+
+# Sums may be taken in any order, which vectorises them. Numbers that are not finite have to stay
+# what they are, so that they are found.
+_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+_SMALL, _CUT = int(SMALL_PRODUCT), int(CUT_PRODUCT)
+
+
+@_jit
+def gather(x, numbers, out):
+    """Write the rows of x (n, F) that have these numbers."""
+    for i in range(len(numbers)):
+        row, to = x[numbers[i]], out[i]
+        for j in range(len(row)):  # faster than an assignment
+            to[j] = row[j]
+
+
+@_jit
+def share_out(weight, share):
+    """Write each row's share of the objective, and return one over the sum of the weights."""
+    n = len(share)
+    if len(weight) == 0:
+        share[:] = 1 / n
+        return 1 / n
+    total = 0.0
+    for i in range(n):
+        total += weight[i]
+    inverse = 1 / total if total > 0 else 0.0
+    for i in range(n):
+        share[i] = weight[i] * inverse
+    return inverse
+
+
+# -- products -----------------------------------------------------------------------------------
+
+
+@_jit
+def multiply(rows, weights, out):
+    """Write rows (B, I) times weights (I, O)."""
+    n = len(rows)
+    size = _part(n, weights.size)
+    for start in range(0, n, size):
+        stop = min(start + size, n)
+        np.dot(rows[start:stop], weights, out[start:stop])
+
+
+@_jit
+def multiply_transposed(left, right, out, room):
+    """Write left (B, I), transposed, times right (B, O); `room` has as many numbers as that."""
+    n = len(left)
+    size = _part(n, out.size)
+    np.dot(left[:size].T, right[:size], out)
+    if size == n:
+        return
+    part = room[: out.size].reshape(out.shape)
+    for start in range(size, n, size):
+        stop = min(start + size, n)
+        np.dot(left[start:stop].T, right[start:stop], part)
+        for i in range(out.shape[0]):
+            for j in range(out.shape[1]):
+                out[i, j] += part[i, j]
+
+
+@_jit
+def _part(n, work):
+    """Return of how many rows BLAS does not pack the factors; `work` is that of a row."""
+    n_parts = -(-work * n // _SMALL) if _SMALL < work * n <= _CUT else 1
+    return -(-n // n_parts)
+
+
+@_jit
+def transpose(matrix, out):
+    for i in range(matrix.shape[0]):
+        for j in range(matrix.shape[1]):
+            out[j, i] = matrix[i, j]
+
+
+# -- activations --------------------------------------------------------------------------------
+
+
+@_jit
+def activate(z, bias, activation):
+    """Add the bias to the rows of z (B, H), and put the activation's values in their place."""
+    zero = z.dtype.type(0)
+    for i in range(len(z)):
+        row = z[i]
+        for j in range(len(bias)):
+            row[j] += bias[j]
+        if activation == RELU:
+            for j in range(len(row)):
+                row[j] = zero if row[j] < zero else row[j]
+        elif activation == TANH:
+            for j in range(len(row)):
+                row[j] = tanh(row[j])
+        elif activation == LOGISTIC:
+            for j in range(len(row)):
+                row[j] = sigmoid(row[j])
+
+
+@_jit
+def multiply_derivative(delta, output, bias_grad, activation):
+    """Multiply delta (B, H) by the activation's derivative, and write the sum of its rows."""
+    f = delta.dtype.type
+    d, y = delta.reshape(-1), output.reshape(-1)
+    if activation == RELU:
+        for i in range(len(d)):
+            d[i] = d[i] if y[i] > f(0) else f(0)
+    elif activation == TANH:
+        for i in range(len(d)):
+            d[i] *= f(1) - y[i] * y[i]
+    elif activation == LOGISTIC:
+        for i in range(len(d)):
+            d[i] *= y[i] * (f(1) - y[i])
+    bias_grad[:] = 0
+    n = len(delta) // 4 * 4
+    for i in range(0, n, 4):  # four rows for each time that the sum is read
+        a, b, c, e = delta[i], delta[i + 1], delta[i + 2], delta[i + 3]
+        for j in range(len(bias_grad)):
+            bias_grad[j] += (a[j] + b[j]) + (c[j] + e[j])
+    for i in range(n, len(delta)):
+        for j in range(len(bias_grad)):
+            bias_grad[j] += delta[i, j]
+
+
+# -- the objective ------------------------------------------------------------------------------
+# As in scikit-learn, no output counts for more than the loss of a probability of eps.
+
+
+@_jit
+def softmax(logits, bias, target, share, residual, largest, sums):
+    """Write the gradients by the logits; return the loss.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (B, K)
+        Without their bias (K,).
+    target : ndarray of shape (B, 1)
+        Class numbers.
+    share : ndarray of shape (B,)
+        What each row counts.
+    residual : ndarray of shape (K, B)
+        Where the gradients go; sums over classes then run along whole rows, which vectorises.
+    largest, sums : ndarray of shape (B,)
+        Room.
+    """
+    f = logits.dtype.type
+    eps = np.finfo(logits.dtype).eps
+    _add_bias_by_output(logits, bias, residual)
+    largest[:] = residual[0]
+    for k in range(1, len(residual)):
+        row = residual[k]
+        for j in range(len(row)):
+            largest[j] = row[j] if row[j] > largest[j] else largest[j]
+    sums[:] = 0
+    for k in range(len(residual)):
+        row = residual[k]
+        for j in range(len(row)):
+            row[j] = exp(row[j] - largest[j])
+            sums[j] += row[j]
+    loss = 0.0
+    for j in range(len(share)):
+        inverse = f(1) / sums[j]
+        proba = residual[target[j, 0], j] * inverse
+        loss -= share[j] * np.log(eps if proba < eps else proba)
+        sums[j] = inverse * share[j]
+    for k in range(len(residual)):
+        row = residual[k]
+        for j in range(len(row)):
+            row[j] *= sums[j]
+    for j in range(len(share)):
+        residual[target[j, 0], j] -= share[j]
+    return loss
+
+
+@_jit
+def sigmoids(logits, bias, target, share, residual):
+    """Write the gradients by the logits; return the loss.
+
+    As `softmax`, but for the target (B, K) of 0 and 1, one for each output.
+    """
+    f = logits.dtype.type
+    largest_loss = -np.log(np.finfo(logits.dtype).eps)
+    _add_bias_by_output(logits, bias, residual)
+    loss = 0.0
+    for k in range(len(residual)):
+        row = residual[k]
+        for j in range(len(row)):
+            z, hot = row[j], f(target[j, k])
+            wrong = -z if target[j, k] else z  # the logit of what the row is not
+            of_row = np.log1p(exp(-abs(wrong))) + (f(0) if wrong < 0 else wrong)
+            loss += share[j] * (largest_loss if of_row > largest_loss else of_row)
+            row[j] = (sigmoid(z) - hot) * share[j]
+    return loss
+
+
+@_jit
+def _add_bias_by_output(logits, bias, out):
+    for k in range(len(bias)):
+        for j in range(len(logits)):
+            out[k, j] = logits[j, k] + bias[k]
+
+
+@_jit
+def sum_rows(matrix, out):
+    for k in range(len(matrix)):
+        total = matrix.dtype.type(0)
+        for j in range(matrix.shape[1]):
+            total += matrix[k, j]
+        out[k] = total
+
+
+@_jit
+def squared_norm(vector):
+    total = vector.dtype.type(0)
+    for i in range(len(vector)):
+        total += vector[i] * vector[i]
+    return total
+
+
+# -- the solver ---------------------------------------------------------------------------------
+
+
+@_jit
+def adam(weights, grads, first, second, rule, decay, rate):
+    for i in range(len(weights)):
+        grad = grads[i] + decay * weights[i]
+        first[i] += rule.rest_1 * (grad - first[i])
+        second[i] = rule.beta_2 * second[i] + rule.rest_2 * grad * grad
+        weights[i] -= rate * first[i] / (np.sqrt(second[i]) + rule.eps)
+
+
+@_jit
+def descend(weights, grads, velocity, rule, decay, rate):
+    for i in range(len(weights)):
+        grad = grads[i] + decay * weights[i]
+        velocity[i] = rule.momentum * velocity[i] - rate * grad
+        if rule.nesterov:
+            weights[i] += rule.momentum * velocity[i] - rate * grad
+        else:
+            weights[i] += velocity[i]

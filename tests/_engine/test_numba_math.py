@@ -1,0 +1,52 @@
+"""Exponentials that vectorise are as good as NumPy's."""
+
+import numpy as np
+import pytest
+
+numba = pytest.importorskip("numba", reason="Numba is not installed")
+
+from sknets._engine._numba_math import exp, sigmoid, tanh  # noqa: E402  # after the skip
+
+FUNCTIONS = {
+    "exp": (exp, np.exp),
+    "sigmoid": (sigmoid, lambda x: 1 / (1 + np.exp(-x))),
+    "tanh": (tanh, np.tanh),
+}
+
+
+def each(function, x):
+    """Return a function's values of all numbers, by a loop that is compiled."""
+
+    @numba.njit
+    def run(x, out):
+        for i in range(len(x)):
+            out[i] = function(x[i])
+
+    out = np.empty_like(x)
+    run(x, out)
+    return out
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_within_a_few_units_in_the_last_place(name, dtype):
+    function, reference = FUNCTIONS[name]
+    rng = np.random.RandomState(0)
+    sizes = np.concatenate([rng.uniform(0, 80, 20_000), 10.0 ** rng.uniform(-30, 0, 20_000), [0]])
+    x = -sizes if name == "exp" else np.concatenate([-sizes, sizes])
+    x = x.astype(dtype)
+    wanted = reference(x.astype(np.longdouble))
+    error = np.abs(each(function, x) - wanted) / np.maximum(np.abs(wanted), np.finfo(dtype).tiny)
+    assert error.max() < 3 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_numbers_that_are_not_finite(name, dtype):
+    function, reference = FUNCTIONS[name]
+    x = np.array([-np.inf, -1e30, np.nan], dtype)
+    with np.errstate(over="ignore"):
+        wanted = reference(x)
+    np.testing.assert_allclose(each(function, x), wanted, atol=2 * np.finfo(dtype).tiny)
+    if name != "exp":
+        np.testing.assert_array_equal(each(function, -x[:2]), [1.0, 1.0])
