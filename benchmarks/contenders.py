@@ -32,6 +32,11 @@ def exact_epochs(hidden: Sequence[int], epochs: int) -> dict[str, Any]:
     }
 
 
+def way(compile: bool | str) -> str:
+    """Return what a workload's name says of how ours are compiled."""
+    return f", compile={compile!r}" if compile else ""
+
+
 def make_mlp(
     n_features: int,
     hidden: Sequence[int],

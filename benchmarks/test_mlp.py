@@ -19,6 +19,7 @@ from benchmarks.contenders import (
     fit_tutorial_loop,
     log_loss_of,
     make_mlp,
+    way,
 )
 from benchmarks.data import adult, classification, digits
 from benchmarks.limits import dense_limits
@@ -34,6 +35,7 @@ def _entrants(
     epochs: int,
     dropout: float = 0.0,
     batch_norm: bool = False,
+    compile: bool | str = False,
 ) -> list[Contender]:
     """Return ours, skorch and the loop, on the same net, data and epochs."""
     n_classes = int(y.max()) + 1
@@ -47,6 +49,7 @@ def _entrants(
         dropout=dropout,
         normalization="batch" if batch_norm else None,
         device="cpu",
+        compile=compile,
     )
     quality, job = log_loss_of(X, y), Job(make_module, X, y, epochs, _BATCH)
     return [
@@ -61,6 +64,10 @@ def _sklearn(X: np.ndarray, y: np.ndarray, hidden: Sequence[int], epochs: int) -
     return Contender("scikit-learn", lambda: theirs.fit(X, y), log_loss_of(X, y))
 
 
+each_way = pytest.mark.parametrize("compile", [False, "numba"], ids=["", "numba"])
+
+
+@each_way
 @pytest.mark.parametrize(
     ("hidden", "targets"),
     [
@@ -70,14 +77,14 @@ def _sklearn(X: np.ndarray, y: np.ndarray, hidden: Sequence[int], epochs: int) -
     ],
     ids=["100", "64-32-16", "256-256"],
 )
-def test_digits(run_race, size, threads, hidden, targets):
+def test_digits(run_race, size, threads, hidden, targets, compile):
     X, y = digits()
     epochs = size(30, 5)
     widths = (X.shape[1], *hidden, 10)
     run_race(
-        f"MLP digits, hidden {hidden}, {epochs} epochs, float32",
+        f"MLP digits, hidden {hidden}, {epochs} epochs, float32{way(compile)}",
         [
-            *_entrants(X, y, hidden, epochs),
+            *_entrants(X, y, hidden, epochs, compile=compile),
             _sklearn(X, y, hidden, epochs),
             *dense_limits(len(X), widths, _BATCH, epochs, torch.float32, threads),
         ],
@@ -87,15 +94,17 @@ def test_digits(run_race, size, threads, hidden, targets):
     )
 
 
+@each_way
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-def test_many_rows(run_race, size, threads, dtype):
+def test_many_rows(run_race, size, threads, dtype, compile):
     n, epochs = size(50_000, 2_000), 4
     X, y = classification(n, 20, 3, dtype)
     torch_dtype = torch.from_numpy(X[:1]).dtype
     run_race(
-        f"MLP {n}×20, 3 classes, hidden (100,), {epochs} epochs, {np.dtype(dtype).name}",
+        f"MLP {n}×20, 3 classes, hidden (100,), {epochs} epochs, {np.dtype(dtype).name}"
+        f"{way(compile)}",
         [
-            *_entrants(X, y, (100,), epochs),
+            *_entrants(X, y, (100,), epochs, compile=compile),
             _sklearn(X, y, (100,), epochs),
             *dense_limits(n, (20, 100, 3), _BATCH, epochs, torch_dtype, threads),
         ],
@@ -105,15 +114,20 @@ def test_many_rows(run_race, size, threads, dtype):
     )
 
 
-@pytest.mark.parametrize("dense", [True, False], ids=["dense", "CSR"])
-def test_adult(run_race, size, dense):
+@pytest.mark.parametrize(
+    ("dense", "compile"),
+    [(True, False), (False, False), (True, "numba")],
+    ids=["dense", "CSR", "dense-numba"],
+)
+def test_adult(run_race, size, dense, compile):
     X, y = adult(size(None, 1_000), dense=dense)
     settings = {"random_state": 0, "max_iter": size(200, 5)}
-    ours = sknets.neural_network.MLPClassifier(**settings, device="cpu")
+    ours = sknets.neural_network.MLPClassifier(**settings, device="cpu", compile=compile)
     theirs = sklearn.neural_network.MLPClassifier(**settings)
     # Stopped at their own judgement: the loss that the stop is judged by, over the last epoch.
     run_race(
-        f"MLP adult {X.shape[0]}×{X.shape[1]} {'dense' if dense else 'CSR'}, defaults, own stop",
+        f"MLP adult {X.shape[0]}×{X.shape[1]} {'dense' if dense else 'CSR'}, defaults, own stop"
+        f"{way(compile)}",
         [
             Contender(OURS, lambda: ours.fit(X, y), lambda clf: clf.loss_),
             Contender("scikit-learn", lambda: theirs.fit(X, y), lambda clf: clf.loss_),

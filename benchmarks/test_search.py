@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier  # noqa: TID251 - a contender
 from torch import nn
 
-from benchmarks.contenders import BATCH_SIZE, exact_epochs, make_mlp
+from benchmarks.contenders import BATCH_SIZE, exact_epochs, make_mlp, way
 from benchmarks.data import digits, mnist, table
 from benchmarks.race import OURS, Agreement, Contender, race
 from benchmarks.report import Curve, threads_text
@@ -55,6 +55,7 @@ def _skorch(X: np.ndarray, y: np.ndarray, hidden: tuple[int, ...], epochs: int) 
     )
 
 
+@pytest.mark.parametrize("compile", [False, "numba"], ids=["", "numba"])
 @pytest.mark.parametrize(
     ("hidden", "targets"),
     [
@@ -63,7 +64,7 @@ def _skorch(X: np.ndarray, y: np.ndarray, hidden: tuple[int, ...], epochs: int) 
     ],
     ids=["100", "64-32-16"],
 )
-def test_search_mlp(run_race, size, hidden, targets):
+def test_search_mlp(run_race, size, hidden, targets, compile):
     X, y = digits()
     epochs, folds = size((30, 5), (15, 2))
     rates, alphas = [1e-3, 3e-3, 1e-2], [1e-5, 1e-4, 1e-3]
@@ -72,12 +73,14 @@ def test_search_mlp(run_race, size, hidden, targets):
     # scikit-learn divides its penalty by the rows of a batch.
     skorch_grid = {"lr": rates, "optimizer__weight_decay": [alpha / _BATCH for alpha in alphas]}
     training = exact_epochs(hidden, epochs)
-    ours = VectorizedGridSearchCV(MLPClassifier(**training, device="cpu"), grid, cv=folds)
+    mlp = MLPClassifier(**training, device="cpu", compile=compile)
+    ours = VectorizedGridSearchCV(mlp, grid, cv=folds)
     theirs = GridSearchCV(
         sklearn.neural_network.MLPClassifier(**training), grid, cv=folds, n_jobs=2
     )
     run_race(
-        f"Search, MLP digits {hidden}, 3 rates × 3 alphas × {folds} folds, {epochs} epochs",
+        f"Search, MLP digits {hidden}, 3 rates × 3 alphas × {folds} folds, {epochs} epochs"
+        f"{way(compile)}",
         [
             _contender(OURS, ours, X, y),
             _contender("scikit-learn", theirs, X, y),
