@@ -65,13 +65,13 @@ class Net(NamedTuple):
 
 
 class State(NamedTuple):
-    """Weights, gradients and what the solver remembers.
+    """Weights, gradients and what the solver remembers, of M nets or of one.
 
     Attributes
     ----------
-    weights, grads, first : ndarray of shape (P,)
+    weights, grads, first : ndarray of shape (M, P) or (P,)
         `first` is Adam's first moment, or the velocity.
-    second : ndarray of shape (P,)
+    second : ndarray of the same shape
         Adam's second moment; else anything.
     """
 
@@ -82,27 +82,24 @@ class State(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How the weights change; numbers are of the weights' dtype.
+    """How the weights of M nets change.
 
     Attributes
     ----------
     is_adam : bool
         Else gradient descent.
-    rest_1, beta_2, rest_2, eps : floating
-        Of Adam; ``rest`` is 1 - beta.
-    momentum : floating
-        Of gradient descent.
     nesterov : bool
-        Whether it is Nesterov's.
+        Whether the momentum of gradient descent is Nesterov's.
+    numbers : ndarray of shape (M, 4) or (4,)
+        Of Adam 1 - beta_1, beta_2, 1 - beta_2 and epsilon; else the momentum comes first.
+    alpha : ndarray of shape (M,), or float
+        Strength of the penalty.
     """
 
     is_adam: bool
-    rest_1: Any
-    beta_2: Any
-    rest_2: Any
-    eps: Any
-    momentum: Any
     nesterov: bool
+    numbers: Array
+    alpha: Any
 
 
 class _Memory(NamedTuple):
@@ -136,8 +133,8 @@ class _Memory(NamedTuple):
 
 
 @_jit
-def train_epoch(x, numbers, target, weight, batch_size, net, state, rule, alpha, rates):
-    """Train on every batch and return the epoch's mean objective.
+def train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates):
+    """Train nets that see the same rows on every batch, one net after the other.
 
     Parameters
     ----------
@@ -147,43 +144,52 @@ def train_epoch(x, numbers, target, weight, batch_size, net, state, rule, alpha,
         Those to train on, in their order.
     target : ndarray of shape (n, 1) or (n, K)
         Class numbers, or 0 and 1 for each output; in that order.
-    weight : ndarray of shape (n,) or (0,)
+    weight : ndarray of shape (M, n) or (M, 0)
         Sample weights in that order, if there are any.
     batch_size : int
         Rows of a batch.
     net : Net
         What the parameters are.
     state : State
-        Changed in place.
+        Of M nets; changed in place.
     rule : Rule
-        How.
-    alpha : float
-        Strength of the penalty.
-    rates : ndarray of shape (n_batches,)
+        Of M nets.
+    rates : ndarray of shape (M, n_batches)
         Of each step, corrections of the bias included.
 
     Returns
     -------
-    loss : float
-        Of the weights before each step, a batch counting by its rows.
+    losses : ndarray of shape (M,)
+        Each net's mean objective before each step, a batch counting by its rows.
     """
-    f = x.dtype.type
     memory = _make_memory(min(batch_size, len(numbers)), net, x.dtype)
-    total = 0.0
-    for step in range(len(rates)):
-        start = step * batch_size
-        stop = min(start + batch_size, len(numbers))
-        n = stop - start
-        gather(x, numbers[start:stop], memory.x)
-        inverse = share_out(weight[start:stop], memory.share[:n])
-        _forward(net, state.weights, memory, n)
-        loss = _output_gradient(net, state, memory, target[start:stop])
-        _backward(net, state, memory, n)
-        if alpha > 0:
-            loss += 0.5 * alpha * inverse * squared_norm(state.weights[: net.n_weights])
-        _update(net, state, rule, f(alpha * inverse), f(rates[step]))
-        total += loss * n
-    return total / len(numbers)
+    losses = np.empty(len(rates))
+    for i in range(len(rates)):
+        one = State(state.weights[i], state.grads[i], state.first[i], state.second[i])
+        of_one = Rule(rule.is_adam, rule.nesterov, rule.numbers[i], rule.alpha[i])
+        total = 0.0
+        for step in range(rates.shape[1]):
+            start = step * batch_size
+            here = slice(start, min(start + batch_size, len(numbers)))
+            gather(x, numbers[here], memory.x)
+            loss = _step(net, one, of_one, target[here], weight[i, here], rates[i, step], memory)
+            total += loss * (here.stop - here.start)
+        losses[i] = total / len(numbers)
+    return losses
+
+
+@_jit
+def _step(net, state, rule, target, weight, rate, memory):
+    """Change the weights by the gradient of a batch, and return its objective before that."""
+    n, f = len(target), memory.x.dtype.type
+    inverse = share_out(weight, memory.share[:n])
+    _forward(net, state.weights, memory, n)
+    loss = _output_gradient(net, state, memory, target)
+    _backward(net, state, memory, n)
+    if rule.alpha > 0:
+        loss += 0.5 * rule.alpha * inverse * squared_norm(state.weights[: net.n_weights])
+    _update(net, state, rule, f(rule.alpha * inverse), f(rate))
+    return loss
 
 
 @_jit
@@ -295,6 +301,7 @@ def _update(net, state, rule, decay, rate):
     for part, of_part in ((slice(0, n), decay), (slice(n, len(state.weights)), type(decay)(0))):
         weights, grads, first = state.weights[part], state.grads[part], state.first[part]
         if rule.is_adam:
-            adam(weights, grads, first, state.second[part], rule, of_part, rate)
+            adam(weights, grads, first, state.second[part], rule.numbers, of_part, rate)
         else:
-            descend(weights, grads, first, rule, of_part, rate)
+            momentum, nesterov = rule.numbers[0], rule.nesterov
+            descend(weights, grads, first, momentum, nesterov, of_part, rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,19 +69,18 @@ class NumbaEpochs:
         whole = _all_of(rows)
         assert isinstance(whole, DenseRows)
         self._x = whole.data.to(rows.dtype).contiguous().numpy()
+        self._known: tuple[StackEpochs, Any] | None = None  # a stack, and how its nets learn
 
     def train(
         self,
         numbers: Array,
         target: Array,
         weight: Array | None,
-        state: tuple[Tensor, ...],
+        state: tuple[Array, ...],
+        rule: Any,
         rates: Array,
-        *,
-        alpha: float,
-        settings: Mapping[str, Any],
-    ) -> float:
-        """Train a net for an epoch.
+    ) -> list[float]:
+        """Train nets that see the same rows for an epoch.
 
         Parameters
         ----------
@@ -89,35 +88,49 @@ class NumbaEpochs:
             Rows of X, in their order.
         target : ndarray of shape (n,) or (n, K)
             Their encoded labels.
-        weight : ndarray of shape (n,) or None
+        weight : ndarray of shape (M, n) or None
             Their weights.
-        state : tuple of Tensor of shape (P,)
-            Weights, gradients, and the one or two vectors that the solver remembers.
-        rates : ndarray of shape (n_batches,)
+        state : tuple of ndarray of shape (M, P)
+            Weights, gradients, and what the solver remembers: one or two of them.
+        rule : Rule
+            What `rule` gives for the nets.
+        rates : ndarray of shape (M, n_batches)
             Of each step, corrections of the bias included.
-        alpha : float
-            Strength of the L2 penalty.
-        settings : mapping
-            The solver's: "betas" and "eps", or "momentum" and "nesterov".
 
         Returns
         -------
-        loss : float
-            Mean objective of the epoch.
+        losses : list of float
+            Mean objective of the epoch, a net each.
         """
-        weights, grads, first, *second = (tensor.detach().numpy() for tensor in state)
-        return self._code.train_epoch(
+        weights, grads, first, *second = state
+        losses = self._code.train_epoch(
             self._x,
             numbers,
             np.ascontiguousarray(target.reshape(len(target), -1), np.int64),
-            np.empty(0, self._x.dtype) if weight is None else weight,
+            np.empty((len(rates), 0), self._x.dtype) if weight is None else weight,
             self._batch_size,
             self._net,
             self._code.State(weights, grads, first, second[0] if second else first),
-            self._rule(settings),
-            alpha,
+            rule,
             rates,
         )
+        return losses.tolist()
+
+    def rule(self, settings: Sequence[Mapping[str, Any]], alphas: Sequence[float]) -> Any:
+        """Return how nets learn whose solvers have these settings and penalties.
+
+        The settings are "betas" and "eps", or "momentum" and "nesterov".
+        """
+        rows = [self._numbers(each) for each in settings]
+        nesterov = not self._is_adam and bool(settings[0]["nesterov"])
+        numbers = np.array(rows).astype(self._x.dtype)
+        return self._code.Rule(self._is_adam, nesterov, numbers, np.array(alphas, np.float64))
+
+    def _numbers(self, settings: Mapping[str, Any]) -> tuple[float, ...]:
+        if not self._is_adam:
+            return settings["momentum"], 0.0, 0.0, 0.0
+        beta_1, beta_2 = settings["betas"]
+        return 1 - beta_1, beta_2, 1 - beta_2, settings["eps"]
 
     def train_members(
         self, epochs: StackEpochs, target: Tensor, tensors: tuple[Tensor, ...], rates: Array
@@ -140,33 +153,23 @@ class NumbaEpochs:
         losses : list of float
             Mean objective of each net.
         """
-        losses = []
+        if self._known is None or self._known[0] is not epochs:
+            settings = [member.settings for member in epochs.members]
+            rule = self.rule(settings, [each["alpha"] for each in settings])
+            self._known = epochs, rule
+        _, rule = self._known
         rates_of_nets = np.ascontiguousarray(rates.T)
-        for group, numbers, places in epochs.by_group():
-            of_group = target.numpy()[numbers]
-            for i in range(group.start, group.stop):
-                weight, settings = epochs.members[i].weight, epochs.members[i].settings
-                loss = self.train(
-                    numbers,
-                    of_group,
-                    None if weight is None else weight.numpy()[places],
-                    tuple(tensor[i] for tensor in tensors),
-                    rates_of_nets[i],
-                    alpha=settings["alpha"],
-                    settings=settings,
-                )
-                losses.append(loss)
+        losses = []
+        for group, numbers, weights in epochs.by_group():
+            losses += self.train(
+                numbers,
+                target.numpy()[numbers],
+                None if weights is None else np.ascontiguousarray(weights.numpy()),
+                tuple(tensor[group].numpy() for tensor in tensors),
+                rule._replace(numbers=rule.numbers[group], alpha=rule.alpha[group]),
+                rates_of_nets[group],
+            )
         return losses
-
-    def _rule(self, settings: Mapping[str, Any]) -> Any:
-        f = self._x.dtype.type
-        zero = f(0)
-        if not self._is_adam:
-            momentum, nesterov = f(settings["momentum"]), bool(settings["nesterov"])
-            return self._code.Rule(False, zero, zero, zero, zero, momentum, nesterov)
-        beta_1, beta_2 = settings["betas"]
-        numbers = (f(1 - beta_1), f(beta_2), f(1 - beta_2), f(settings["eps"]))
-        return self._code.Rule(True, *numbers, zero, False)
 
 
 def _describe(flat: FlatParameters, task: str) -> Any:
@@ -215,20 +218,21 @@ def make_numba_epoch(
     rows = batches.rows
     solver = "adam" if "betas" in optimiser.param_groups[0] else "sgd"
     epochs = NumbaEpochs(flat, rows, task, batch_size=batches.batch_size, solver=solver)
+    rule = epochs.rule(optimiser.param_groups, [alpha])
     target = batches.target.numpy()
     weight = None if batches.weight is None else batches.weight.numpy()
 
     def train() -> float:
         order = batches.next_order()
-        rates = np.array(optimiser.next_rates(len(batches.sizes)))
-        return epochs.train(
+        state = (flat.vector.detach(), flat.grad, *optimiser.memory(flat.vector))
+        (loss,) = epochs.train(
             rows.index[order] if isinstance(rows, SubsetRows) else order,
             target[order],
-            None if weight is None else weight[order],
-            (flat.vector, flat.grad, *optimiser.memory(flat.vector)),
-            rates,
-            alpha=alpha,
-            settings=optimiser.param_groups[0],
+            None if weight is None else weight[order][None],
+            tuple(tensor[None].numpy() for tensor in state),
+            rule,
+            np.array([optimiser.next_rates(len(batches.sizes))]),
         )
+        return loss
 
     return train

@@ -235,20 +235,26 @@ def squared_norm(vector):
 
 
 @_jit
-def adam(weights, grads, first, second, rule, decay, rate):
+def adam(weights, grads, first, second, numbers, decay, rate):
+    """Make a step of Adam; `numbers` are 1 - beta_1, beta_2, 1 - beta_2 and epsilon.
+
+    The penalty's gradient by a weight is the weight times `decay`.
+    """
+    rest_1, beta_2, rest_2, eps = numbers[0], numbers[1], numbers[2], numbers[3]
     for i in range(len(weights)):
         grad = grads[i] + decay * weights[i]
-        first[i] += rule.rest_1 * (grad - first[i])
-        second[i] = rule.beta_2 * second[i] + rule.rest_2 * grad * grad
-        weights[i] -= rate * first[i] / (np.sqrt(second[i]) + rule.eps)
+        first[i] += rest_1 * (grad - first[i])
+        second[i] = beta_2 * second[i] + rest_2 * grad * grad
+        weights[i] -= rate * first[i] / (np.sqrt(second[i]) + eps)
 
 
 @_jit
-def descend(weights, grads, velocity, rule, decay, rate):
+def descend(weights, grads, velocity, momentum, nesterov, decay, rate):
+    """Make a step of gradient descent, with the penalty as in `adam`."""
     for i in range(len(weights)):
         grad = grads[i] + decay * weights[i]
-        velocity[i] = rule.momentum * velocity[i] - rate * grad
-        if rule.nesterov:
-            weights[i] += rule.momentum * velocity[i] - rate * grad
+        velocity[i] = momentum * velocity[i] - rate * grad
+        if nesterov:
+            weights[i] += momentum * velocity[i] - rate * grad
         else:
             weights[i] += velocity[i]

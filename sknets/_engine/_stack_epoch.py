@@ -81,11 +81,18 @@ class StackEpochs:
         if self._is_weighted:
             self._order_weights()
 
-    def by_group(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """Yield each group and its rows in their order: numbers in X, and places in a net's."""
-        for group, numbers, places in zip(self._groups, self.rows, self._order, strict=True):
+    def by_group(self) -> Iterator[tuple[slice, np.ndarray, Tensor | None]]:
+        """Yield each group, its rows (n,) in their order, and their weights (M, n) for its nets.
+
+        There are none where no net of any group has some.
+        """
+        for group, numbers in zip(self._groups, self.rows, strict=True):
             n = self._lengths[group.start]
-            yield group, numbers[:n], places[:n]
+            weights = None
+            if self._is_weighted:
+                assert self._weights is not None
+                weights = self._weights[group, :n]
+            yield group, numbers[:n], weights
 
     def _order_weights(self) -> None:
         """Put the members' weights (M, n) in the order of the rows; a row that is not has 0."""
