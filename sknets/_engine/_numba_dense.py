@@ -194,14 +194,14 @@ def _step(net, state, rule, target, weight, rate, memory):
 
 @_jit
 def _make_memory(n, net, dtype):
-    widths = net.widths
-    n_outputs = widths[-1]
-    n_features = widths[0]
-    widest = np.max(widths[1:-1])
-    largest_layer = np.max(widths[:-1] * widths[1:])
+    n_outputs = net.widths[-1]
+    widest = largest_layer = 0
+    for layer in range(len(net.widths) - 1):
+        width = net.widths[layer + 1]
+        widest, largest_layer = max(widest, width), max(largest_layer, net.widths[layer] * width)
     return _Memory(
-        np.empty((n, n_features), dtype),
-        np.empty((len(widths) - 2, n * widest), dtype),
+        np.empty((n, net.widths[0]), dtype),
+        np.empty((len(net.widths) - 2, n * widest), dtype),
         np.empty((2, n * widest), dtype),
         np.empty(largest_layer, dtype),
         np.empty(n * n_outputs, dtype),

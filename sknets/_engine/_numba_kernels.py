@@ -13,6 +13,7 @@ from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
 
 IDENTITY, LOGISTIC, TANH, RELU = range(4)
 
+# Loops and not assignments of arrays, whose messages take seconds to compile, and which are slower.
 # Sums may be taken in any order, which vectorises them. Numbers that are not finite have to stay
 # what they are, so that they are found.
 _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
@@ -25,7 +26,7 @@ def gather(x, numbers, out):
     """Write the rows of x (n, F) that have these numbers."""
     for i in range(len(numbers)):
         row, to = x[numbers[i]], out[i]
-        for j in range(len(row)):  # faster than an assignment
+        for j in range(len(row)):
             to[j] = row[j]
 
 
@@ -160,8 +161,8 @@ def softmax(logits, bias, target, share, residual, largest, sums):
     f = logits.dtype.type
     eps = np.finfo(logits.dtype).eps
     _add_bias_by_output(logits, bias, residual)
-    largest[:] = residual[0]
-    for k in range(1, len(residual)):
+    largest[:] = -np.inf
+    for k in range(len(residual)):
         row = residual[k]
         for j in range(len(row)):
             largest[j] = row[j] if row[j] > largest[j] else largest[j]
