@@ -27,7 +27,8 @@ def check_numba_settings(estimator: Any) -> None:
     """
     if not uses_numba(estimator):
         return
-    drops = np.any(np.asarray(estimator.dropout) != 0)
+    rates = np.asarray(estimator.dropout, dtype=object)
+    sizes = np.asarray(estimator.hidden_layer_sizes, dtype=object)
     rules = (
         ("solver", f"one of {sorted(OPTIMISERS)}", estimator.solver in OPTIMISERS),
         (
@@ -35,13 +36,13 @@ def check_numba_settings(estimator: Any) -> None:
             f"one of {sorted(NUMBA_ACTIVATIONS)}",
             estimator.activation in NUMBA_ACTIVATIONS,
         ),
-        ("hidden_layer_sizes", "one at least", np.size(estimator.hidden_layer_sizes) > 0),
-        ("dropout", "0", not drops),
+        ("hidden_layer_sizes", "of one layer at least", sizes.size > 0),
+        ("dropout", "0", not np.any(rates != 0)),
         ("normalization", "None", estimator.normalization is None),
         ("loss", '"log_loss"', estimator.loss == "log_loss"),
         ("label_smoothing", "0", estimator.label_smoothing == 0),
         ("callbacks", "None", estimator.callbacks is None),
-        ("precision", 'other than "bf16"', estimator.precision != "bf16"),
+        ("precision", '"auto", "float32" or "float64"', estimator.precision != "bf16"),
     )
     for name, rule, holds in rules:
         if not holds:

@@ -12,11 +12,16 @@ Shapes: B rows of a batch, F features, H units, K outputs, P parameters, L layer
 
 from __future__ import annotations
 
+import inspect
+import sys
+import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from sknets._engine import _numba_kernels, _numba_math
 from sknets._engine._numba_kernels import (
     activate,
     adam,
@@ -32,10 +37,11 @@ from sknets._engine._numba_kernels import (
     sum_rows,
     transpose,
 )
+from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+_jit = njit(nogil=True, error_model="numpy")
 
 
 class Net(NamedTuple):
@@ -90,7 +96,7 @@ class Rule(NamedTuple):
         Else gradient descent.
     nesterov : bool
         Whether the momentum of gradient descent is Nesterov's.
-    numbers : ndarray of shape (M, 4) or (4,)
+    constants : ndarray of shape (M, 4) or (4,)
         Of Adam 1 - beta_1, beta_2, 1 - beta_2 and epsilon; else the momentum comes first.
     alpha : ndarray of shape (M,), or float
         Strength of the penalty.
@@ -98,7 +104,7 @@ class Rule(NamedTuple):
 
     is_adam: bool
     nesterov: bool
-    numbers: Array
+    constants: Array
     alpha: Any
 
 
@@ -110,11 +116,11 @@ class _Memory(NamedTuple):
     x : ndarray of shape (B, F)
         The rows.
     hidden : ndarray of shape (L - 1, B * H)
-        Outputs of the hidden layers.
+        Outputs of the hidden layers, H units the widest.
     deltas : ndarray of shape (2, B * H)
-        Gradients by the outputs of a hidden layer, and of the one below.
+        Gradients by the outputs of a hidden layer, and of the one below, in turns.
     layer : ndarray
-        The weights of a layer, transposed, or a part of their gradients.
+        On the way forward the transposed weights of a layer; back, a part of their gradients.
     logits, residual : ndarray of shape (B * K)
         Logits by row, and gradients by them, by output.
     largest, sums, share : ndarray of shape (B,)
@@ -133,7 +139,7 @@ class _Memory(NamedTuple):
 
 
 @_jit
-def train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates):
+def _train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates):
     """Train nets that see the same rows on every batch, one net after the other.
 
     Parameters
@@ -166,7 +172,7 @@ def train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates)
     losses = np.empty(len(rates))
     for i in range(len(rates)):
         one = State(state.weights[i], state.grads[i], state.first[i], state.second[i])
-        of_one = Rule(rule.is_adam, rule.nesterov, rule.numbers[i], rule.alpha[i])
+        of_one = Rule(rule.is_adam, rule.nesterov, rule.constants[i], rule.alpha[i])
         total = 0.0
         for step in range(rates.shape[1]):
             start = step * batch_size
@@ -197,8 +203,8 @@ def _make_memory(n, net, dtype):
     n_outputs = net.widths[-1]
     widest = largest_layer = 0
     for layer in range(len(net.widths) - 1):
-        width = net.widths[layer + 1]
-        widest, largest_layer = max(widest, width), max(largest_layer, net.widths[layer] * width)
+        largest_layer = max(largest_layer, net.widths[layer] * net.widths[layer + 1])
+        widest = max(widest, net.widths[layer] if layer > 0 else 0)
     return _Memory(
         np.empty((n, net.widths[0]), dtype),
         np.empty((len(net.widths) - 2, n * widest), dtype),
@@ -289,7 +295,10 @@ def _backward(net, state, memory, n):
 
 @_jit
 def _of_layer(room, layer, n, net):
-    """Return where a hidden layer has its outputs or their gradients, (B, H)."""
+    """Return where a hidden layer has its outputs or their gradients, (B, H).
+
+    There is a row for each layer, or there are two that layers take in turns.
+    """
     width = net.widths[layer + 1]
     return room[layer % len(room), : n * width].reshape(n, width)
 
@@ -301,7 +310,31 @@ def _update(net, state, rule, decay, rate):
     for part, of_part in ((slice(0, n), decay), (slice(n, len(state.weights)), type(decay)(0))):
         weights, grads, first = state.weights[part], state.grads[part], state.first[part]
         if rule.is_adam:
-            adam(weights, grads, first, state.second[part], rule.numbers, of_part, rate)
+            adam(weights, grads, first, state.second[part], rule.constants, of_part, rate)
         else:
-            momentum, nesterov = rule.numbers[0], rule.nesterov
+            momentum, nesterov = rule.constants[0], rule.nesterov
             descend(weights, grads, first, momentum, nesterov, of_part, rate)
+
+
+def _kept_on_disk() -> Callable[..., Array]:
+    """Return `_train_epoch` as Numba keeps it on disk, if there is a place where it can be kept.
+
+    By itself Numba begins anew only where the file of this function has changed, and not those of
+    functions that are compiled into it. So all that they are is in a variable of its closure, which
+    is part of the key.
+    """
+    modules = (_numba_math, _numba_kernels, sys.modules[__name__])
+    code = "".join(map(inspect.getsource, modules)) + repr((SMALL_PRODUCT, CUT_PRODUCT))
+    fingerprint = zlib.crc32(code.encode())
+
+    def train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates):
+        _ = fingerprint
+        return _train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates)
+
+    try:
+        return njit(nogil=True, cache=True)(train_epoch)
+    except RuntimeError:
+        return njit(nogil=True)(train_epoch)
+
+
+train_epoch = _kept_on_disk()

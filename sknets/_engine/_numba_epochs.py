@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from sknets._core import import_optional
-from sknets._data import Batches, DenseRows, Rows, SubsetRows
+from sknets._data import Batches, Rows, SubsetRows
 from sknets._engine._flat import FlatParameters
 from sknets._engine._stack_epoch import StackEpochs
 from sknets._nn import MLP, Optimiser
@@ -31,9 +31,7 @@ def why_numba_cannot(rows: Rows) -> str | None:
     import_optional("numba", extra="numba", purpose='compile="numba"')
     if rows.device.type != "cpu":
         return f'rows on {rows.device} (set device="cpu")'
-    if not isinstance(_all_of(rows), DenseRows):
-        return "an X that is sparse, or not in memory"
-    return None
+    return "a sparse X" if _all_of(rows).is_sparse else None
 
 
 def _all_of(rows: Rows) -> Rows:
@@ -67,8 +65,7 @@ class NumbaEpochs:
         self._is_adam = solver == "adam"
         self._net = _describe(flat, task)
         whole = _all_of(rows)
-        assert isinstance(whole, DenseRows)
-        self._x = whole.data.to(rows.dtype).contiguous().numpy()
+        self._x = whole.slice(0, whole.n, aligned=False).numpy()
         self._known: tuple[StackEpochs, Any] | None = None  # a stack, and how its nets learn
 
     def train(
@@ -93,7 +90,7 @@ class NumbaEpochs:
         state : tuple of ndarray of shape (M, P)
             Weights, gradients, and what the solver remembers: one or two of them.
         rule : Rule
-            What `rule` gives for the nets.
+            What `make_rule` gives for the nets.
         rates : ndarray of shape (M, n_batches)
             Of each step, corrections of the bias included.
 
@@ -116,17 +113,17 @@ class NumbaEpochs:
         )
         return losses.tolist()
 
-    def rule(self, settings: Sequence[Mapping[str, Any]], alphas: Sequence[float]) -> Any:
+    def make_rule(self, settings: Sequence[Mapping[str, Any]], alphas: Sequence[float]) -> Any:
         """Return how nets learn whose solvers have these settings and penalties.
 
         The settings are "betas" and "eps", or "momentum" and "nesterov".
         """
-        rows = [self._numbers(each) for each in settings]
+        rows = [self._constants(each) for each in settings]
         nesterov = not self._is_adam and bool(settings[0]["nesterov"])
-        numbers = np.array(rows).astype(self._x.dtype)
-        return self._code.Rule(self._is_adam, nesterov, numbers, np.array(alphas, np.float64))
+        constants = np.array(rows, np.float64).astype(self._x.dtype)
+        return self._code.Rule(self._is_adam, nesterov, constants, np.array(alphas, np.float64))
 
-    def _numbers(self, settings: Mapping[str, Any]) -> tuple[float, ...]:
+    def _constants(self, settings: Mapping[str, Any]) -> tuple[float, ...]:
         if not self._is_adam:
             return settings["momentum"], 0.0, 0.0, 0.0
         beta_1, beta_2 = settings["betas"]
@@ -135,7 +132,7 @@ class NumbaEpochs:
     def train_members(
         self, epochs: StackEpochs, target: Tensor, tensors: tuple[Tensor, ...], rates: Array
     ) -> list[float]:
-        """Train all nets of a stack for an epoch, each with its memory in the caches.
+        """Train all nets of a stack for an epoch, those that see the same rows in one call.
 
         Parameters
         ----------
@@ -155,10 +152,10 @@ class NumbaEpochs:
         """
         if self._known is None or self._known[0] is not epochs:
             settings = [member.settings for member in epochs.members]
-            rule = self.rule(settings, [each["alpha"] for each in settings])
+            rule = self.make_rule(settings, [each["alpha"] for each in settings])
             self._known = epochs, rule
         _, rule = self._known
-        rates_of_nets = np.ascontiguousarray(rates.T)
+        rates_of_nets = np.ascontiguousarray(rates.T, np.float64)
         losses = []
         for group, numbers, weights in epochs.by_group():
             losses += self.train(
@@ -166,7 +163,7 @@ class NumbaEpochs:
                 target.numpy()[numbers],
                 None if weights is None else np.ascontiguousarray(weights.numpy()),
                 tuple(tensor[group].numpy() for tensor in tensors),
-                rule._replace(numbers=rule.numbers[group], alpha=rule.alpha[group]),
+                rule._replace(constants=rule.constants[group], alpha=rule.alpha[group]),
                 rates_of_nets[group],
             )
         return losses
@@ -218,7 +215,7 @@ def make_numba_epoch(
     rows = batches.rows
     solver = "adam" if "betas" in optimiser.param_groups[0] else "sgd"
     epochs = NumbaEpochs(flat, rows, task, batch_size=batches.batch_size, solver=solver)
-    rule = epochs.rule(optimiser.param_groups, [alpha])
+    rule = epochs.make_rule(optimiser.param_groups, [alpha])
     target = batches.target.numpy()
     weight = None if batches.weight is None else batches.weight.numpy()
 
@@ -231,7 +228,7 @@ def make_numba_epoch(
             None if weight is None else weight[order][None],
             tuple(tensor[None].numpy() for tensor in state),
             rule,
-            np.array([optimiser.next_rates(len(batches.sizes))]),
+            np.array([optimiser.next_rates(len(batches.sizes))], np.float64),
         )
         return loss
 

@@ -13,10 +13,11 @@ from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
 
 IDENTITY, LOGISTIC, TANH, RELU = range(4)
 
-# Loops and not assignments of arrays, whose messages take seconds to compile, and which are slower.
-# Sums may be taken in any order, which vectorises them. Numbers that are not finite have to stay
-# what they are, so that they are found.
-_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+# Arrays are copied by loops: an assignment takes longer, and seconds to compile, for the message of
+# an error of shapes. Sums may be taken in any order, which vectorises them; numbers that are not
+# finite have to stay what they are, so that they are found.
+_jit = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+_jit_in_order = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 
 _SMALL, _CUT = int(SMALL_PRODUCT), int(CUT_PRODUCT)
 
@@ -235,21 +236,21 @@ def squared_norm(vector):
 # -- the solver ---------------------------------------------------------------------------------
 
 
-@_jit
-def adam(weights, grads, first, second, numbers, decay, rate):
-    """Make a step of Adam; `numbers` are 1 - beta_1, beta_2, 1 - beta_2 and epsilon.
+@_jit_in_order  # a gradient's square may overflow where 1 - beta_2 times it does not
+def adam(weights, grads, first, second, constants, decay, rate):
+    """Make a step of Adam; the constants are 1 - beta_1, beta_2, 1 - beta_2 and epsilon.
 
     The penalty's gradient by a weight is the weight times `decay`.
     """
-    rest_1, beta_2, rest_2, eps = numbers[0], numbers[1], numbers[2], numbers[3]
+    rest_1, beta_2, rest_2, eps = constants[0], constants[1], constants[2], constants[3]
     for i in range(len(weights)):
         grad = grads[i] + decay * weights[i]
         first[i] += rest_1 * (grad - first[i])
-        second[i] = beta_2 * second[i] + rest_2 * grad * grad
+        second[i] = beta_2 * second[i] + (rest_2 * grad) * grad
         weights[i] -= rate * first[i] / (np.sqrt(second[i]) + eps)
 
 
-@_jit
+@_jit_in_order
 def descend(weights, grads, velocity, momentum, nesterov, decay, rate):
     """Make a step of gradient descent, with the penalty as in `adam`."""
     for i in range(len(weights)):

@@ -4,7 +4,7 @@ Numba takes exponentials from the C library, one number at a time. Here a dozen 
 give one, of sixteen numbers at once where the processor has such registers.
 
 With a whole n and |r| <= log(2) / 2, e^x = 2^n e^r, and few terms of the Taylor series of e^r - 1
-are exact to rounding. A power below the smallest normal number counts as about that number.
+are exact to rounding. What is below the smallest normal number is 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.extending import overload
 
 # Rounding depends on the order that is written, so that this is not to be changed.
-_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+_jit = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 
 _LOG2_E = 1.4426950408889634
 # Their sum is log(2), and whole multiples of the first are exact.
@@ -22,16 +22,16 @@ _LOG_2_HIGH, _LOG_2_LOW = 0.693359375, -2.1219444005469058277e-4
 
 
 def _power_and_rest(x):
-    """Return 2^n and e^r - 1 of an x of at most 0."""
-    raise NotImplementedError  # Numba puts one of the next two in its place
+    """Return 2^n and e^r - 1 of an x of at most 0: compiled, one of the next two does it."""
+    return np.exp(x), type(x)(0)
 
 
 @_jit
 def _power_and_rest32(x):
     f = np.float32
-    x = f(-87) if x < f(-87) else x
-    n = np.floor(x * f(_LOG2_E) + f(0.5))
-    r = (x - n * f(_LOG_2_HIGH)) - n * f(_LOG_2_LOW)
+    y = f(-87) if x < f(-87) else x
+    n = np.floor(y * f(_LOG2_E) + f(0.5))
+    r = (y - n * f(_LOG_2_HIGH)) - n * f(_LOG_2_LOW)
     p = f(1 / 5040)
     p = p * r + f(1 / 720)
     p = p * r + f(1 / 120)
@@ -39,14 +39,14 @@ def _power_and_rest32(x):
     p = p * r + f(1 / 6)
     p = p * r + f(1 / 2)
     power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23))
-    return power.view(np.float32), (p * r) * r + r
+    return f(0) if x < y else power.view(np.float32), (p * r) * r + r
 
 
 @_jit
 def _power_and_rest64(x):
-    x = -708.0 if x < -708.0 else x
-    n = np.floor(x * _LOG2_E + 0.5)
-    r = (x - n * _LOG_2_HIGH) - n * _LOG_2_LOW
+    y = -708.0 if x < -708.0 else x
+    n = np.floor(y * _LOG2_E + 0.5)
+    r = (y - n * _LOG_2_HIGH) - n * _LOG_2_LOW
     p = 1 / 6227020800
     p = p * r + 1 / 479001600
     p = p * r + 1 / 39916800
@@ -60,7 +60,7 @@ def _power_and_rest64(x):
     p = p * r + 1 / 6
     p = p * r + 1 / 2
     power = np.int64((np.int64(n) + np.int64(1023)) << np.int64(52))
-    return power.view(np.float64), (p * r) * r + r
+    return 0.0 if x < y else power.view(np.float64), (p * r) * r + r
 
 
 @overload(_power_and_rest)

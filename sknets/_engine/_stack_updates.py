@@ -64,12 +64,19 @@ class StackUpdates:
 
     def calls(self) -> list[Callable[[], Any]]:
         """Return the calls that make a step of all nets at the rates of this epoch."""
-        rates = [m.schedule.rate for m in self._members]
+        rates = self._rates()
         if self._solver == "adam":
             steps = [self._adam(here, rates[here], key) for here, key in self._groups]
         else:
             steps = [partial(self._sgd_, self._flat.new_tensor(rates)[:, None])]
         return [self._count, *steps]
+
+    def _rates(self) -> list[float]:
+        rates = [m.schedule.rate for m in self._members]
+        if self._solver == "adam":
+            return rates
+        largest = torch.finfo(self._flat.dtype).max  # as alone: one beyond it is infinite enough
+        return [min(rate, largest) for rate in rates]
 
     def _count(self) -> None:
         self.n_done += 1
@@ -111,7 +118,7 @@ class StackUpdates:
 
     def next_rates(self, n: int) -> np.ndarray:
         """Return the rates (n, M) of the next n steps, and count these as done."""
-        rates = np.array([m.schedule.rate for m in self._members])
+        rates = np.array(self._rates(), np.float64)
         table = np.tile(rates, (n, 1))
         for row in table:
             self.n_done += 1

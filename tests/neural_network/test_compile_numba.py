@@ -1,18 +1,23 @@
 """``compile="numba"`` trains the same nets, or says what it does not cover."""
 
 import _thread
+import os
+import shutil
+import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from skorch.callbacks import EpochScoring
 
+import sknets
 from sknets import CNNClassifier, MLPClassifier, VectorizedGridSearchCV
 from tests.parity._data import breast_cancer, multilabel_digits
 
@@ -131,6 +136,42 @@ def test_other_numbers_are_converted(digits):
     assert_same(compiled.fit(single, y), plain.fit(single, y), 1e-11)
 
 
+def test_a_map_of_numbers_in_other_bytes(digits, tmp_path):
+    X, y = digits
+    for dtype in (">f8", ">f4"):
+        on_disk = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", dtype, X.shape)
+        on_disk[:] = X
+        plain, compiled = pair(precision="float64")
+        assert_same(compiled.fit(on_disk, y), plain.fit(on_disk, y), 1e-11)
+    large = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.float64, X.shape)
+    large[:] = 1e300
+    for clf in pair(precision="float32"):
+        with pytest.raises(ValueError, match="X must hold numbers up to"):
+            clf.fit(large, y)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("rate", [np.float16(0.125), np.float32(0.125), np.longdouble(0.125), 1])
+def test_rates_of_any_type(digits, solver, rate):
+    plain, compiled = pair(solver=solver, learning_rate_init=rate, max_iter=2)
+    assert_same(compiled.fit(*digits), plain.fit(*digits), 1e-9)
+
+
+def test_gradients_whose_squares_are_beyond_float32():
+    rng = np.random.RandomState(0)
+    X, y = (1e20 * rng.randn(20, 4)).astype(np.float32), np.arange(20) % 3
+    plain, compiled = pair(hidden_layer_sizes=(6,), activation="identity")
+    assert_same(compiled.fit(X, y), plain.fit(X, y), 1e-5)
+
+
+def test_a_loss_of_zero():
+    X, y = np.repeat([[-1.0], [0.5], [2.0]], 10, axis=0), np.repeat([0, 1, 2], 10)
+    settings = {"learning_rate_init": 1000.0, "tol": 0.0, "n_iter_no_change": 2, "alpha": 0.0}
+    for clf in pair(hidden_layer_sizes=(20,), **settings, random_state=3, max_iter=20):
+        assert clf.fit(X, y).loss_curve_[-5:] == [0.0] * 5
+        assert clf.n_iter_ == 20  # a loss of zero that stays does not count as stale
+
+
 def test_training_that_diverges_is_an_error(digits):
     X, y = digits
     for compiled in (pair(learning_rate_init=1e300)[1], pair(solver="sgd", alpha=1e300)[1]):
@@ -153,13 +194,13 @@ def test_an_interrupt_keeps_the_last_whole_epoch(digits):
 REFUSED = {
     "solver": ("lbfgs", "solver must be one of"),
     "activation": ("gelu", "activation must be one of .*, got 'gelu'"),
-    "hidden_layer_sizes": ((), "hidden_layer_sizes must be one at least"),
+    "hidden_layer_sizes": ((), "hidden_layer_sizes must be of one layer at least"),
     "dropout": (0.5, "dropout must be 0 with"),
     "normalization": ("batch", "normalization must be None with"),
     "loss": ("hinge", 'loss must be "log_loss" with'),
     "label_smoothing": (0.1, "label_smoothing must be 0 with"),
     "callbacks": ([EpochScoring("accuracy")], "callbacks must be None with"),
-    "precision": ("bf16", 'precision must be other than "bf16" with'),
+    "precision": ("bf16", 'precision must be "auto", "float32" or "float64" with'),
 }
 
 
@@ -203,3 +244,55 @@ def test_it_can_be_cloned_and_is_quiet(digits):
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", ConvergenceWarning)
         clone(pair()[1]).fit(*digits)
+
+
+# -- what is kept on disk ------------------------------------------------------------------------
+
+FIT = """
+import warnings
+from sklearn.datasets import load_iris
+from sknets import MLPClassifier
+
+warnings.simplefilter("ignore")
+clf = MLPClassifier((4,), max_iter=3, random_state=0, device="cpu", compile="numba")
+print(clf.fit(*load_iris(return_X_y=True)).loss_)
+"""
+
+
+def run_fit(folder, **environment):
+    """Return the loss of a fit by a copy of the package in a folder, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIT],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+@pytest.mark.slow
+def test_what_is_kept_on_disk_is_of_the_code_as_it_is(tmp_path):
+    shutil.copytree(Path(sknets.__file__).parent, tmp_path / "sknets")
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    first = run_fit(tmp_path, **cache)
+    assert list((tmp_path / "cache").rglob("*.nbi"))
+    assert run_fit(tmp_path, **cache) == first
+    kernels = tmp_path / "sknets" / "_engine" / "_numba_kernels.py"
+    step = "weights[i] -= rate * first[i]"
+    code = kernels.read_text()
+    assert code.count(step) == 1
+    kernels.write_text(code.replace(step, "weights[i] -= 0 * rate * first[i]"))
+    assert run_fit(tmp_path, **cache) > first
+
+
+@pytest.mark.slow
+def test_it_works_where_nothing_can_be_kept(tmp_path):
+    wanted = MLPClassifier((4,), max_iter=3, random_state=0, device="cpu")
+    wanted.fit(*load_iris(return_X_y=True))
+    nowhere = "from numba.core import caching; caching.CacheImpl._locator_classes = []"
+    (tmp_path / "sitecustomize.py").write_text(nowhere)
+    assert run_fit(tmp_path) == pytest.approx(wanted.loss_, rel=1e-9)
+    assert run_fit(tmp_path, NUMBA_DISABLE_JIT="1") == pytest.approx(wanted.loss_, rel=1e-9)

@@ -168,6 +168,19 @@ def test_float32_within_one_flipped_row():
     assert_same_results(ours, theirs, atol=1 / 200)
 
 
+@pytest.mark.parametrize("compile", [False, pytest.param("numba", marks=needs_numba)])
+def test_rates_that_the_dtype_does_not_hold(compile):
+    X, y = digits(60)
+    one = net(solver="sgd", momentum=0.0, max_iter=1, compile=compile)
+    grid = {"learning_rate_init": [1e300, 0.1]}
+    X, ways = X.astype(np.float32), []
+    for kind in (GridSearchCV, VectorizedGridSearchCV):
+        search = kind(one, grid, cv=2, refit=False)
+        ways.append(search.fit(X, y).cv_results_["mean_test_score"])
+    assert np.isfinite(ways).all()
+    np.testing.assert_array_equal(*ways)
+
+
 def test_several_metrics_and_metrics_from_probabilities():
     X, y = breast_cancer()
     settings = {"cv": 3, "scoring": ["accuracy", "roc_auc", "neg_log_loss"], "refit": "roc_auc"}
