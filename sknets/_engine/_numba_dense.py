@@ -317,14 +317,17 @@ def _update(net, state, rule, decay, rate):
 
 
 def _kept_on_disk() -> Callable[..., Array]:
-    """Return `_train_epoch` as Numba keeps it on disk, if there is a place where it can be kept.
+    """Return `_train_epoch` as Numba keeps it on disk, where it can be kept.
 
     By itself Numba begins anew only where the file of this function has changed, and not those of
-    functions that are compiled into it. So all that they are is in a variable of its closure, which
-    is part of the key.
+    functions that are compiled into it. So what they are is in a variable of its closure, which is
+    part of the key.
     """
     modules = (_numba_math, _numba_kernels, sys.modules[__name__])
-    code = "".join(map(inspect.getsource, modules)) + repr((SMALL_PRODUCT, CUT_PRODUCT))
+    try:
+        code = "".join(map(inspect.getsource, modules)) + repr((SMALL_PRODUCT, CUT_PRODUCT))
+    except OSError:  # a program that was packed without it
+        return _train_epoch
     fingerprint = zlib.crc32(code.encode())
 
     def train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates):
@@ -333,8 +336,8 @@ def _kept_on_disk() -> Callable[..., Array]:
 
     try:
         return njit(nogil=True, cache=True)(train_epoch)
-    except RuntimeError:
-        return njit(nogil=True)(train_epoch)
+    except RuntimeError:  # there is no folder that can be written to
+        return _train_epoch
 
 
 train_epoch = _kept_on_disk()

@@ -180,6 +180,7 @@ def test_training_that_diverges_is_an_error(digits):
 
 
 def test_an_interrupt_keeps_the_last_whole_epoch(digits):
+    pair()[1].fit(*digits)  # so that nothing is left to compile, which takes longer
     compiled = pair(max_iter=10**6, n_iter_no_change=np.inf, tol=0)[1]
     timer = threading.Timer(1.0, _thread.interrupt_main)
     timer.start()
