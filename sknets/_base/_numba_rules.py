@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from sknets._base._classifier import TrainingData
-from sknets._engine import NUMBA_ACTIVATIONS, has_closed_form, why_numba_cannot
+from sknets._engine import NUMBA_ACTIVATIONS, check_numba
 from sknets._nn import OPTIMISERS
 
 
@@ -41,7 +41,7 @@ def check_numba_settings(estimator: Any) -> None:
         ("normalization", "None", estimator.normalization is None),
         ("loss", '"log_loss"', estimator.loss == "log_loss"),
         ("label_smoothing", "0", estimator.label_smoothing == 0),
-        ("callbacks", "None", estimator.callbacks is None),
+        ("callbacks", "None", estimator.callbacks is None or len(estimator.callbacks) == 0),
         ("precision", '"auto", "float32" or "float64"', estimator.precision != "bf16"),
     )
     for name, rule, holds in rules:
@@ -50,8 +50,8 @@ def check_numba_settings(estimator: Any) -> None:
             raise ValueError(f'{name} must be {rule} with compile="numba", got {value!r}.')
 
 
-def check_numba_data(estimator: Any, module: nn.Module, data: TrainingData) -> None:
-    """Raise if an estimator asks for Numba with a net or with rows that it does not cover.
+def check_numba_fit(estimator: Any, module: nn.Module, device: torch.device) -> None:
+    """Raise if an estimator asks for Numba with a net or a device that it does not cover.
 
     Raises
     ------
@@ -62,8 +62,6 @@ def check_numba_data(estimator: Any, module: nn.Module, data: TrainingData) -> N
     """
     if not uses_numba(estimator):
         return
-    reason = why_numba_cannot(data.rows)  # says first if Numba is missing
-    if not has_closed_form(module):
-        reason = "layers other than those of a plain MLP"
-    if reason is not None:
-        raise ValueError(f'compile must not be "numba" for {reason}.')
+    check_numba(module)
+    if device.type != "cpu":
+        raise ValueError(f'device must be "cpu" with compile="numba", got {str(device)!r}.')

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from sknets._base._classifier import TrainingData
-from sknets._base._numba_rules import check_numba_data
+from sknets._base._numba_rules import check_numba_fit
 from sknets._base._stacking import StackedFit
 from sknets._base._training import Trained, make_loss_of, make_schedule_of, split_rows
 from sknets._core import make_generator, make_random_state
@@ -102,7 +102,7 @@ def make_member(fit: StackedFit, starts: Starts) -> tuple[Member, Start]:
     weights = fit.weights()
     start = starts.of(estimator, data)
     module, random_state = start.flat.module, start.random_state
-    check_numba_data(estimator, module, data)
+    check_numba_fit(estimator, module, data.device)
     uses_random_numbers = estimator._uses_random_numbers(module)
     if start.is_shared and (uses_random_numbers or estimator.early_stopping):
         random_state = copy.deepcopy(random_state)  # to draw from

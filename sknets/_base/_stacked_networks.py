@@ -260,7 +260,7 @@ def _make_stack(fits: Sequence[StackedFit], members: Sequence[Member], module: n
         )
     by_numba = None
     if uses_numba(first):
-        by_numba = NumbaEpochs(template, data.rows, loss.task, batch_size=size, solver=first.solver)
+        by_numba = NumbaEpochs(template, loss.task, batch_size=size, solver=first.solver)
     return Stack(
         members,
         data.rows,

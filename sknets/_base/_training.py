@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from sknets._base._classifier import TrainingData
-from sknets._base._numba_rules import check_numba_data, uses_numba
+from sknets._base._numba_rules import check_numba_fit, uses_numba
 from sknets._core import make_generator
 from sknets._data import Batches, LabelCodec, Rows, SubsetRows
 from sknets._engine import (
@@ -101,7 +101,7 @@ def train_by_epochs(
     optimiser_state : dict or None
         Of the epochs before.
     """
-    check_numba_data(estimator, module, data)
+    check_numba_fit(estimator, module, data.device)
     flat = FlatParameters(module)
     optimiser = make_optimiser(estimator.solver, [flat.vector], vars(estimator))
     if optimiser_state is not None and optimiser_state["solver"] == estimator.solver:
@@ -128,7 +128,6 @@ def train_by_epochs(
     autocast = data.precision.autocast
     by_numba = None
     if uses_numba(estimator):
-        step.name += ", numba"
         by_numba = make_numba_epoch(flat, batches, optimiser, task=loss.task, alpha=estimator.alpha)
     loop = EpochLoop(
         Training(
@@ -149,7 +148,7 @@ def train_by_epochs(
             verbose=bool(estimator.verbose),
             callbacks=estimator.callbacks,
             graphs=graphs,
-            compiled=by_numba,
+            by_numba=by_numba,
             n_threads=useful_threads(module, data.rows.n_features, batches.batch_size),
         ),
         hooks,

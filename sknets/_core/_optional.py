@@ -12,12 +12,14 @@ def import_optional(name: str, *, extra: str, purpose: str) -> ModuleType:
     Raises
     ------
     ImportError
-        If the module is not installed.
+        If the module is not installed, or says itself why it cannot be imported.
     """
+    package = name.partition(".")[0]
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
+    except ModuleNotFoundError as error:
+        if error.name != package and error.name != name:
+            raise
         raise ImportError(
             f"{purpose} needs {package}, which is not installed; "
             f'install it with `pip install "sknets[{extra}]"`.'

@@ -86,15 +86,6 @@ class Batches:
         """Return the number of batches of an epoch."""
         return len(self.sizes)
 
-    def next_order(self) -> np.ndarray:
-        """Begin an epoch, and return the numbers of its rows in their order."""
-        if self.random_state is not None:
-            # The composition that scikit-learn's shuffle makes, number by number.
-            order = np.arange(self.rows.n)
-            self.random_state.shuffle(order)
-            self._order = self._order[order]
-        return self._order
-
     def epoch(self, encode: Encode) -> Iterator[Batch]:
         """Yield (x, target, weight) of every batch of one epoch.
 
@@ -106,18 +97,27 @@ class Batches:
 
     def blocks(self, encode: Encode) -> Iterator[list[Batch]]:
         """Yield the batches of one epoch, a list for each block of rows."""
-        self.next_order()
+        for block in self.whole_blocks(encode):
+            yield block.batches
+
+    def whole_blocks(self, encode: Encode) -> Iterator[Block]:
+        """Yield the blocks of rows of one epoch."""
+        if self.random_state is not None:
+            # The composition that scikit-learn's shuffle makes, number by number.
+            order = np.arange(self.rows.n)
+            self.random_state.shuffle(order)
+            self._order = self._order[order]
         for start in range(0, self.rows.n, self._block):
             stop = min(start + self._block, self.rows.n)
             if not self._gathers:
                 x = self.rows.slice(start, stop)
                 weight = None if self.weight is None else self.weight[start:stop]
                 encoded = encode(self.target[start:stop])
-                yield list(_split(x, encoded, weight, self.batch_size))
+                yield Block(x, encoded, weight, self.batch_size)
             else:
                 yield self._gather(start, stop, encode)
 
-    def _gather(self, start: int, stop: int, encode: Encode) -> list[Batch]:
+    def _gather(self, start: int, stop: int, encode: Encode) -> Block:
         index = torch.from_numpy(self._order[start:stop])
         there = index.to(self.target.device)
         encoded = encode(self.target.index_select(0, there))
@@ -131,11 +131,11 @@ class Batches:
             kept.copy_(new)
         if self.weight is not None:
             torch.index_select(self.weight, 0, there, out=block.weight)
-        return block.batches
+        return block
 
 
-class _Block:
-    """A block's memory, and its mini-batches as views."""
+class Block:
+    """Rows, encoded targets and weights of some batches, and `batches`, which are views of them."""
 
     def __init__(
         self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None, batch_size: int
@@ -159,13 +159,13 @@ class _Memory:
         self._x = torch.empty(n_rows, rows.n_features, dtype=rows.dtype, device=rows.device)
         self._target = tuple(t.new_empty((*t.shape[:-1], n_rows)) for t in encoded)
         self._weight = None if weight is None else weight.new_empty(n_rows)
-        self._blocks: dict[int, _Block] = {}
+        self._blocks: dict[int, Block] = {}
 
-    def block(self, n_rows: int) -> _Block:
+    def block(self, n_rows: int) -> Block:
         """Return the memory of a block of so many rows."""
         block = self._blocks.get(n_rows)
         if block is None:
-            block = self._blocks[n_rows] = _Block(
+            block = self._blocks[n_rows] = Block(
                 self._x[:n_rows],
                 tuple(t[..., :n_rows] for t in self._target),
                 None if self._weight is None else self._weight[:n_rows],

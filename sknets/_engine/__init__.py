@@ -22,8 +22,8 @@ from sknets._engine._module_lbfgs import FullBatch, train_lbfgs
 from sknets._engine._numba_epochs import (
     NUMBA_ACTIVATIONS,
     NumbaEpochs,
+    check_numba,
     make_numba_epoch,
-    why_numba_cannot,
 )
 from sknets._engine._parts import run_parts
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
@@ -81,6 +81,7 @@ __all__ = [
     "blocks_of_csr",
     "blocks_of_rows",
     "check_modules",
+    "check_numba",
     "compiled",
     "dropout_rates",
     "has_closed_form",
@@ -99,5 +100,4 @@ __all__ = [
     "train_lbfgs",
     "useful_parts",
     "useful_threads",
-    "why_numba_cannot",
 ]

@@ -71,9 +71,9 @@ class Training:
         skorch's callbacks.
     graphs : BlockGraphs or None, default=None
         Run the steps, of batches that keep their places, where there are no callbacks.
-    compiled : callable () -> float or None, default=None
-        Trains on all batches of an epoch in place of the step, where there are no callbacks, and
-        returns the epoch's mean objective.
+    by_numba : callable () -> float or None, default=None
+        Trains on all batches of an epoch in place of the step, where there are no callbacks, in
+        code compiled by Numba, and returns the epoch's mean objective.
     task : str
         "multiclass", "binary" or "multilabel".
     """
@@ -95,7 +95,7 @@ class Training:
     verbose: bool = False
     callbacks: Any = ()
     graphs: BlockGraphs | None = None
-    compiled: Callable[[], float] | None = None
+    by_numba: Callable[[], float] | None = None
     n_threads: Threads | int | None = None
 
 
@@ -123,6 +123,8 @@ class EpochLoop:
     def engine(self) -> str:
         """Which way of computing gradients runs."""
         graphs, name = self.training.graphs, self.training.step.name
+        if self.training.by_numba is not None:
+            return f"{name}, numba"
         return f"{name}, CUDA graphs" if graphs is not None and graphs.n_launches else name
 
     def run(self) -> None:
@@ -186,8 +188,8 @@ class EpochLoop:
     @np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite is looked for
     def _train_epoch(self) -> float:
         training = self.training
-        if training.compiled is not None:
-            return training.compiled()
+        if training.by_numba is not None and self._net is None:
+            return training.by_numba()
         if training.graphs is not None:
             return self._train_epoch_by_graphs(training.graphs)
         step, optimiser = training.step, training.optimiser

@@ -1,8 +1,8 @@
-"""An epoch of a dense net in one call, compiled by Numba; imported only where that is asked for.
+"""Many steps of dense nets in one call, compiled by Numba; imported only where that is asked for.
 
 Between the products of a small net, Python and torch's kernels take longer than the products do.
-Here nothing is between them: rows are gathered and multiplied, losses differentiated and weights
-changed in compiled code, which lets go of the interpreter, so that other nets train beside it. The
+Here nothing is between them: rows are multiplied, losses differentiated and weights changed in
+compiled code, which lets go of the interpreter, so that other nets train beside it. The
 products are those of SciPy's BLAS.
 
 The formulas are those of `_dense`, `adam_` and `sgd_`, with sums in another order.
@@ -25,14 +25,13 @@ from sknets._engine import _numba_kernels, _numba_math
 from sknets._engine._numba_kernels import (
     activate,
     adam,
-    descend,
-    gather,
     multiply,
     multiply_derivative,
     multiply_transposed,
-    share_out,
-    sigmoids,
-    softmax,
+    row_shares,
+    sgd,
+    sigmoid_loss,
+    softmax_loss,
     squared_norm,
     sum_rows,
     transpose,
@@ -113,8 +112,6 @@ class _Memory(NamedTuple):
 
     Attributes
     ----------
-    x : ndarray of shape (B, F)
-        The rows.
     hidden : ndarray of shape (L - 1, B * H)
         Outputs of the hidden layers, H units the widest.
     deltas : ndarray of shape (2, B * H)
@@ -127,7 +124,6 @@ class _Memory(NamedTuple):
         The largest logit of each row, the sum of its exponentials, its share of the objective.
     """
 
-    x: Array
     hidden: Array
     deltas: Array
     layer: Array
@@ -139,21 +135,19 @@ class _Memory(NamedTuple):
 
 
 @_jit
-def _train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates):
-    """Train nets that see the same rows on every batch, one net after the other.
+def _train(x, target, weight, batch_size, net, state, rule, rates):
+    """Train nets that see the same batches, one net after the other.
 
     Parameters
     ----------
-    x : ndarray of shape (n_all, F)
+    x : ndarray of shape (n, F)
         Rows, of the weights' dtype.
-    numbers : ndarray of shape (n,)
-        Those to train on, in their order.
-    target : ndarray of shape (n, 1) or (n, K)
-        Class numbers, or 0 and 1 for each output; in that order.
+    target : ndarray of shape (1, n) or (K, n)
+        Class numbers, or 0 and 1 for each output.
     weight : ndarray of shape (M, n) or (M, 0)
-        Sample weights in that order, if there are any.
+        Sample weights, if there are any.
     batch_size : int
-        Rows of a batch.
+        Rows of a batch; the last one may have fewer.
     net : Net
         What the parameters are.
     state : State
@@ -166,32 +160,30 @@ def _train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates
     Returns
     -------
     losses : ndarray of shape (M,)
-        Each net's mean objective before each step, a batch counting by its rows.
+        Sum over the batches of each net's objective before the step, times the rows.
     """
-    memory = _make_memory(min(batch_size, len(numbers)), net, x.dtype)
-    losses = np.empty(len(rates))
+    memory = _make_memory(min(batch_size, len(x)), net, x.dtype)
+    losses = np.zeros(len(rates))
     for i in range(len(rates)):
         one = State(state.weights[i], state.grads[i], state.first[i], state.second[i])
         of_one = Rule(rule.is_adam, rule.nesterov, rule.constants[i], rule.alpha[i])
-        total = 0.0
         for step in range(rates.shape[1]):
-            start = step * batch_size
-            here = slice(start, min(start + batch_size, len(numbers)))
-            gather(x, numbers[here], memory.x)
-            loss = _step(net, one, of_one, target[here], weight[i, here], rates[i, step], memory)
-            total += loss * (here.stop - here.start)
-        losses[i] = total / len(numbers)
+            here = slice(step * batch_size, min((step + 1) * batch_size, len(x)))
+            batch = x[here], target[:, here], weight[i, here]
+            loss = _step(net, one, of_one, batch, rates[i, step], memory)
+            losses[i] += loss * (here.stop - here.start)
     return losses
 
 
 @_jit
-def _step(net, state, rule, target, weight, rate, memory):
+def _step(net, state, rule, batch, rate, memory):
     """Change the weights by the gradient of a batch, and return its objective before that."""
-    n, f = len(target), memory.x.dtype.type
-    inverse = share_out(weight, memory.share[:n])
-    _forward(net, state.weights, memory, n)
+    x, target, weight = batch
+    n, f = len(x), x.dtype.type
+    inverse = row_shares(weight, memory.share[:n])
+    _forward(net, state.weights, x, memory)
     loss = _output_gradient(net, state, memory, target)
-    _backward(net, state, memory, n)
+    _backward(net, state, x, memory)
     if rule.alpha > 0:
         loss += 0.5 * rule.alpha * inverse * squared_norm(state.weights[: net.n_weights])
     _update(net, state, rule, f(rule.alpha * inverse), f(rate))
@@ -206,7 +198,6 @@ def _make_memory(n, net, dtype):
         largest_layer = max(largest_layer, net.widths[layer] * net.widths[layer + 1])
         widest = max(widest, net.widths[layer] if layer > 0 else 0)
     return _Memory(
-        np.empty((n, net.widths[0]), dtype),
         np.empty((len(net.widths) - 2, n * widest), dtype),
         np.empty((2, n * widest), dtype),
         np.empty(largest_layer, dtype),
@@ -236,10 +227,10 @@ def _biases(net, vector, layer):
 
 
 @_jit
-def _forward(net, vector, memory, n):
+def _forward(net, vector, x, memory):
     """Write outputs of the hidden layers, and the logits without their bias."""
-    last = len(net.widths) - 2
-    below = memory.x[:n]
+    n, last = len(x), len(net.widths) - 2
+    below = x
     for layer in range(last + 1):
         weights, width = _weights(net, vector, layer), net.widths[layer + 1]
         if layer > 0:  # a copy the other way round takes less time than what BLAS does instead
@@ -258,23 +249,23 @@ def _forward(net, vector, memory, n):
 @_jit
 def _output_gradient(net, state, memory, target):
     """Write the gradients by the logits and the last biases; return the loss of the batch."""
-    n, last, width = len(target), len(net.widths) - 2, net.widths[-1]
+    n, last, width = target.shape[1], len(net.widths) - 2, net.widths[-1]
     logits = memory.logits[: n * width].reshape(n, width)
     residual = memory.residual[: n * width].reshape(width, n)
     bias, share = _biases(net, state.weights, last), memory.share[:n]
     if net.is_softmax:
         largest, sums = memory.largest[:n], memory.sums[:n]
-        loss = softmax(logits, bias, target, share, residual, largest, sums)
+        loss = softmax_loss(logits, bias, target, share, residual, largest, sums)
     else:
-        loss = sigmoids(logits, bias, target, share, residual)
+        loss = sigmoid_loss(logits, bias, target, share, residual)
     sum_rows(residual, _biases(net, state.grads, last))
     return loss
 
 
 @_jit
-def _backward(net, state, memory, n):
+def _backward(net, state, x, memory):
     """Write all gradients but those of the last layer's biases."""
-    last = len(net.widths) - 2
+    n, last = len(x), len(net.widths) - 2
     residual = memory.residual[: n * net.widths[-1]].reshape(net.widths[-1], n)
     output = _of_layer(memory.hidden, last - 1, n, net)
     delta = _of_layer(memory.deltas, last - 1, n, net)
@@ -284,7 +275,7 @@ def _backward(net, state, memory, n):
         bias_grad, grad = _biases(net, state.grads, layer), _weights(net, state.grads, layer)
         multiply_derivative(delta, output, bias_grad, net.activation)
         if layer == 0:
-            multiply_transposed(memory.x[:n], delta, grad, memory.layer)
+            multiply_transposed(x, delta, grad, memory.layer)
         else:
             output = _of_layer(memory.hidden, layer - 1, n, net)
             multiply_transposed(delta, output, grad, memory.layer)
@@ -313,11 +304,11 @@ def _update(net, state, rule, decay, rate):
             adam(weights, grads, first, state.second[part], rule.constants, of_part, rate)
         else:
             momentum, nesterov = rule.constants[0], rule.nesterov
-            descend(weights, grads, first, momentum, nesterov, of_part, rate)
+            sgd(weights, grads, first, momentum, nesterov, of_part, rate)
 
 
 def _kept_on_disk() -> Callable[..., Array]:
-    """Return `_train_epoch` as Numba keeps it on disk, where it can be kept.
+    """Return `_train` as Numba keeps it on disk, where it can be kept.
 
     By itself Numba begins anew only where the file of this function has changed, and not those of
     functions that are compiled into it. So what they are is in a variable of its closure, which is
@@ -327,17 +318,17 @@ def _kept_on_disk() -> Callable[..., Array]:
     try:
         code = "".join(map(inspect.getsource, modules)) + repr((SMALL_PRODUCT, CUT_PRODUCT))
     except OSError:  # a program that was packed without it
-        return _train_epoch
+        return _train
     fingerprint = zlib.crc32(code.encode())
 
-    def train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates):
+    def train(x, target, weight, batch_size, net, state, rule, rates):
         _ = fingerprint
-        return _train_epoch(x, numbers, target, weight, batch_size, net, state, rule, rates)
+        return _train(x, target, weight, batch_size, net, state, rule, rates)
 
     try:
-        return njit(nogil=True, cache=True)(train_epoch)
+        return njit(nogil=True, cache=True)(train)
     except RuntimeError:  # there is no folder that can be written to
-        return _train_epoch
+        return _train
 
 
-train_epoch = _kept_on_disk()
+train = _kept_on_disk()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sknets._engine._numba_math import exp, sigmoid, tanh
+from sknets._engine._numba_math import exp, jit_in_order, sigmoid, tanh
 from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
 
 IDENTITY, LOGISTIC, TANH, RELU = range(4)
@@ -17,22 +17,12 @@ IDENTITY, LOGISTIC, TANH, RELU = range(4)
 # an error of shapes. Sums may be taken in any order, which vectorises them; numbers that are not
 # finite have to stay what they are, so that they are found.
 _jit = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-_jit_in_order = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 
 _SMALL, _CUT = int(SMALL_PRODUCT), int(CUT_PRODUCT)
 
 
 @_jit
-def gather(x, numbers, out):
-    """Write the rows of x (n, F) that have these numbers."""
-    for i in range(len(numbers)):
-        row, to = x[numbers[i]], out[i]
-        for j in range(len(row)):
-            to[j] = row[j]
-
-
-@_jit
-def share_out(weight, share):
+def row_shares(weight, share):
     """Write each row's share of the objective, and return one over the sum of the weights."""
     n = len(share)
     if len(weight) == 0:
@@ -130,9 +120,9 @@ def multiply_derivative(delta, output, bias_grad, activation):
     bias_grad[:] = 0
     n = len(delta) // 4 * 4
     for i in range(0, n, 4):  # four rows for each time that the sum is read
-        a, b, c, e = delta[i], delta[i + 1], delta[i + 2], delta[i + 3]
+        r0, r1, r2, r3 = delta[i], delta[i + 1], delta[i + 2], delta[i + 3]
         for j in range(len(bias_grad)):
-            bias_grad[j] += (a[j] + b[j]) + (c[j] + e[j])
+            bias_grad[j] += (r0[j] + r1[j]) + (r2[j] + r3[j])
     for i in range(n, len(delta)):
         for j in range(len(bias_grad)):
             bias_grad[j] += delta[i, j]
@@ -143,14 +133,14 @@ def multiply_derivative(delta, output, bias_grad, activation):
 
 
 @_jit
-def softmax(logits, bias, target, share, residual, largest, sums):
-    """Write the gradients by the logits; return the loss.
+def softmax_loss(logits, bias, target, share, residual, largest, sums):
+    """Return the loss, and write its gradients by the logits.
 
     Parameters
     ----------
     logits : ndarray of shape (B, K)
         Without their bias (K,).
-    target : ndarray of shape (B, 1)
+    target : ndarray of shape (1, B)
         Class numbers.
     share : ndarray of shape (B,)
         What each row counts.
@@ -176,7 +166,7 @@ def softmax(logits, bias, target, share, residual, largest, sums):
     loss = 0.0
     for j in range(len(share)):
         inverse = f(1) / sums[j]
-        proba = residual[target[j, 0], j] * inverse
+        proba = residual[target[0, j], j] * inverse
         loss -= share[j] * np.log(eps if proba < eps else proba)
         sums[j] = inverse * share[j]
     for k in range(len(residual)):
@@ -184,15 +174,15 @@ def softmax(logits, bias, target, share, residual, largest, sums):
         for j in range(len(row)):
             row[j] *= sums[j]
     for j in range(len(share)):
-        residual[target[j, 0], j] -= share[j]
+        residual[target[0, j], j] -= share[j]
     return loss
 
 
 @_jit
-def sigmoids(logits, bias, target, share, residual):
-    """Write the gradients by the logits; return the loss.
+def sigmoid_loss(logits, bias, target, share, residual):
+    """Return the loss, and write its gradients by the logits.
 
-    As `softmax`, but for the target (B, K) of 0 and 1, one for each output.
+    As `softmax_loss`, but for the target (K, B) of 0 and 1, one for each output.
     """
     f = logits.dtype.type
     largest_loss = -np.log(np.finfo(logits.dtype).eps)
@@ -201,8 +191,8 @@ def sigmoids(logits, bias, target, share, residual):
     for k in range(len(residual)):
         row = residual[k]
         for j in range(len(row)):
-            z, hot = row[j], f(target[j, k])
-            wrong = -z if target[j, k] else z  # the logit of what the row is not
+            z, hot = row[j], f(target[k, j])
+            wrong = -z if target[k, j] else z  # the logit of what the row is not
             of_row = np.log1p(exp(-abs(wrong))) + (f(0) if wrong < 0 else wrong)
             loss += share[j] * (largest_loss if of_row > largest_loss else of_row)
             row[j] = (sigmoid(z) - hot) * share[j]
@@ -236,22 +226,22 @@ def squared_norm(vector):
 # -- the solver ---------------------------------------------------------------------------------
 
 
-@_jit_in_order  # a gradient's square may overflow where 1 - beta_2 times it does not
+@jit_in_order  # a gradient's square may overflow where 1 - beta_2 times it does not
 def adam(weights, grads, first, second, constants, decay, rate):
     """Make a step of Adam; the constants are 1 - beta_1, beta_2, 1 - beta_2 and epsilon.
 
     The penalty's gradient by a weight is the weight times `decay`.
     """
-    rest_1, beta_2, rest_2, eps = constants[0], constants[1], constants[2], constants[3]
+    minus_1, beta_2, minus_2, eps = constants[0], constants[1], constants[2], constants[3]
     for i in range(len(weights)):
         grad = grads[i] + decay * weights[i]
-        first[i] += rest_1 * (grad - first[i])
-        second[i] = beta_2 * second[i] + (rest_2 * grad) * grad
+        first[i] += minus_1 * (grad - first[i])
+        second[i] = beta_2 * second[i] + (minus_2 * grad) * grad
         weights[i] -= rate * first[i] / (np.sqrt(second[i]) + eps)
 
 
-@_jit_in_order
-def descend(weights, grads, velocity, momentum, nesterov, decay, rate):
+@jit_in_order
+def sgd(weights, grads, velocity, momentum, nesterov, decay, rate):
     """Make a step of gradient descent, with the penalty as in `adam`."""
     for i in range(len(weights)):
         grad = grads[i] + decay * weights[i]

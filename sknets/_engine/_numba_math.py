@@ -4,7 +4,7 @@ Numba takes exponentials from the C library, one number at a time. Here a dozen 
 give one, of sixteen numbers at once where the processor has such registers.
 
 With a whole n and |r| <= log(2) / 2, e^x = 2^n e^r, and few terms of the Taylor series of e^r - 1
-are exact to rounding. What is below the smallest normal number is 0.
+are exact to rounding. Where e^x comes near the smallest normal number, it is 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.extending import overload
 
 # Rounding depends on the order that is written, so that this is not to be changed.
-_jit = njit(nogil=True, error_model="numpy", fastmath={"contract"})
+jit_in_order = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 
 _LOG2_E = 1.4426950408889634
 # Their sum is log(2), and whole multiples of the first are exact.
@@ -26,7 +26,7 @@ def _power_and_rest(x):
     return np.exp(x), type(x)(0)
 
 
-@_jit
+@jit_in_order
 def _power_and_rest32(x):
     f = np.float32
     y = f(-87) if x < f(-87) else x
@@ -42,7 +42,7 @@ def _power_and_rest32(x):
     return f(0) if x < y else power.view(np.float32), (p * r) * r + r
 
 
-@_jit
+@jit_in_order
 def _power_and_rest64(x):
     y = -708.0 if x < -708.0 else x
     n = np.floor(y * _LOG2_E + 0.5)
@@ -70,14 +70,14 @@ def _of_type(x):
     return lambda x: _power_and_rest64(x)
 
 
-@_jit
+@jit_in_order
 def exp(x):
     """Return e^x of an x of at most 0."""
     power, rest = _power_and_rest(x)
     return power + power * rest
 
 
-@_jit
+@jit_in_order
 def sigmoid(x):
     """Return 1 / (1 + e^-x)."""
     f = type(x)
@@ -85,7 +85,7 @@ def sigmoid(x):
     return (e if x < f(0) else f(1)) / (f(1) + e)
 
 
-@_jit
+@jit_in_order
 def tanh(x):
     """Return the hyperbolic tangent."""
     f = type(x)

@@ -24,7 +24,7 @@ from sknets._core import Threads, limit_threads
 from sknets._data import Rows
 from sknets._engine._cuda_graphs import MOST_BATCHES, BlockGraphs, make_block_graphs
 from sknets._engine._flat import FlatParameters
-from sknets._engine._numba_epochs import NumbaEpochs
+from sknets._engine._numba_epochs import NumbaEpochs, make_numba_stack
 from sknets._engine._progress import check_finite, check_finite_weights
 from sknets._engine._stack_epoch import StackEpochs
 from sknets._engine._stack_member import Member, share_orders
@@ -203,6 +203,12 @@ class Stack:
         if self.step.is_capturable:
             self._graphs = make_block_graphs(self.template.module, flat.device)
         self._blocks = list(self._epochs.blocks(self._batches_of_a_block()))
+        self._train_by_numba = None
+        if self.by_numba is not None:
+            tensors = (flat, self.grad, *self.moments)
+            self._train_by_numba = make_numba_stack(
+                self.by_numba, self._epochs, self.rows, self.target, tensors
+            )
 
     def _keep(self, stays: list[bool]) -> None:
         """Go on with the members that stay."""
@@ -249,10 +255,8 @@ class Stack:
     def _train_epoch(self) -> list[float]:
         epochs = self._epochs
         epochs.begin()
-        if self.by_numba is not None:
-            rates = self._updates.next_rates(len(epochs.sizes))
-            tensors = (self.flat, self.grad, *self.moments)
-            return self.by_numba.train_members(epochs, self.target, tensors, rates)
+        if self._train_by_numba is not None:
+            return self._train_by_numba(self._updates.next_rates(len(epochs.sizes)))
         if self._graphs is not None:
             return self._train_epoch_by_graphs(self._graphs).tolist()
         self.step.begin_epoch(epochs.sizes, epochs.counts if epochs.is_padded else None)

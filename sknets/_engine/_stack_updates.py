@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sknets._engine._stack_member import Member
-from sknets._nn import adam_, adam_rate, sgd_
+from sknets._nn import adam_, adam_rate, sgd_, sgd_rate
 
 
 class StackUpdates:
@@ -75,8 +75,7 @@ class StackUpdates:
         rates = [m.schedule.rate for m in self._members]
         if self._solver == "adam":
             return rates
-        largest = torch.finfo(self._flat.dtype).max  # as alone: one beyond it is infinite enough
-        return [min(rate, largest) for rate in rates]
+        return [sgd_rate(rate, self._flat.dtype) for rate in rates]
 
     def _count(self) -> None:
         self.n_done += 1

@@ -32,7 +32,7 @@ from sknets._nn._optimisers import (
 )
 from sknets._nn._pooling import POOLINGS, make_pooling
 from sknets._nn._schedules import Adaptive, InverseScaling, Schedule, make_schedule
-from sknets._nn._update_rules import adam_, adam_rate, sgd_
+from sknets._nn._update_rules import adam_, adam_rate, sgd_, sgd_rate
 
 __all__ = [
     "ACTIVATIONS",
@@ -69,5 +69,6 @@ __all__ = [
     "make_pooling",
     "make_schedule",
     "sgd_",
+    "sgd_rate",
     "weighted_mean",
 ]

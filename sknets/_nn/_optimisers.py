@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sknets._nn._update_rules import Rate, adam_, adam_rate, sgd_
+from sknets._nn._update_rules import Rate, adam_, adam_rate, sgd_, sgd_rate
 
 
 class Optimiser:
@@ -121,12 +121,11 @@ class SGD(Optimiser):
         nesterov: bool = True,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov})
-        self._largest = min(torch.finfo(p.dtype).max for p in self.param_groups[0]["params"])
 
     def next_rates(self, n: int) -> list[float]:
         """Return the rates of the next `n` updates, and count these as done."""
-        # One that the dtype cannot hold is infinite enough.
-        return [min(self.param_groups[0]["lr"], self._largest)] * n
+        (group,) = self.param_groups
+        return [min(sgd_rate(group["lr"], param.dtype) for param in group["params"])] * n
 
     def update_at(self, rate: Rate) -> None:
         """Make an update at a rate of `next_rates`."""

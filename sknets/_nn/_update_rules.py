@@ -16,6 +16,11 @@ from torch import Tensor
 Rate = float | Tensor
 
 
+def sgd_rate(lr: float, dtype: torch.dtype) -> float:
+    """Return a learning rate that the dtype holds: its largest number is infinite enough."""
+    return min(lr, torch.finfo(dtype).max)
+
+
 def sgd_(
     weight: Tensor,
     grad: Tensor,

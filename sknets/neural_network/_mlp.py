@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from sknets._base import (
-    TRAINING_CONSTRAINTS,
-    BaseNetwork,
-    check_numba_settings,
-    uses_numba,
-)
+from sknets._base import TRAINING_CONSTRAINTS, BaseNetwork, check_numba_settings
 from sknets._core import value_key
 from sknets._core._sklearn import Interval, StrOptions
 from sknets._data import LabelCodec
@@ -299,12 +294,6 @@ class MLPClassifier(BaseNetwork):
     def _start_settings(self) -> Hashable:
         # A subclass may make its modules otherwise.
         return value_key(self.dropout) if type(self) is MLPClassifier else None
-
-    def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's tags: compiled code takes no sparse X."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = not uses_numba(self)
-        return tags
 
     @property
     def coefs_(self) -> list[Any]:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from sklearn.base import clone
-from sklearn.utils import get_tags
 from torch import nn
-
-HAS_NUMBA = find_spec("numba") is not None
 
 # A fit ends after a fixed number of epochs and without a ConvergenceWarning: no epoch improves by
 # as much as `tol`, so that training stops `n_iter_no_change` epochs after the first.
@@ -80,8 +76,6 @@ def public_estimators() -> list[tuple[str, Any]]:
     """
     found = []
     for name, (module, class_name, params) in _INSTANCES.items():
-        if params.get("compile") == "numba" and not HAS_NUMBA:
-            continue
         cls = getattr(importlib.import_module(module), class_name)
         args = (small_net,) if class_name == "NetClassifier" else ()
         found.append((name, cls(*args, **params, **_COMMON)))
@@ -105,9 +99,9 @@ def each_estimator(
     )
 
 
-def takes_sparse(estimator: Any) -> bool:
-    """Whether an estimator takes a sparse X, as all do but those in compiled code."""
-    return get_tags(estimator).input_tags.sparse
+def runs_on_gpus(estimator: Any) -> bool:
+    """Whether there is a way to train an estimator on a GPU."""
+    return getattr(estimator, "compile", False) != "numba"
 
 
 def takes_callbacks(estimator: Any) -> bool:

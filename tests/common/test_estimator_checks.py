@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sknets.linear_model import LogisticRegression, Perceptron
 from sknets.neural_network import CNNClassifier, MLPClassifier, NetClassifier
-from tests.common._estimators import HAS_NUMBA, small_net
+from tests.common._estimators import small_net
 
 LOGISTIC_SOLVERS = ("lbfgs", "newton-cg", "newton-cholesky", "proximal-newton", "adam", "sgd")
 NETWORK_SOLVERS = ("adam", "sgd", "lbfgs")
@@ -21,7 +21,7 @@ ESTIMATORS = [
     Perceptron(),
     *(LogisticRegression(solver=solver) for solver in LOGISTIC_SOLVERS),
     *(MLPClassifier(solver=solver) for solver in NETWORK_SOLVERS),
-    *((MLPClassifier(device="cpu", compile="numba"),) if HAS_NUMBA else ()),
+    MLPClassifier(device="cpu", compile="numba"),
     CNNClassifier(),
     # The same code with less to compute.
     CNNClassifier((4,), hidden_layer_sizes=(8,), solver="sgd", **_QUICK),
@@ -93,6 +93,6 @@ def test_no_tag_gets_out_of_a_check(estimator):
     assert tags.target_tags.required
     inputs = asdict(tags.input_tags)
     assert inputs.pop("two_d_array")
-    assert inputs.pop("sparse") == (getattr(estimator, "compile", False) != "numba")
+    assert inputs.pop("sparse")
     inputs.pop("three_d_array")
     assert not any(inputs.values()), f"these get out of checks: {inputs}"

@@ -17,7 +17,7 @@ from sknets._engine import CudaGraph
 from sknets.linear_model import LogisticRegression, Perceptron
 from sknets.model_selection import VectorizedGridSearchCV
 from sknets.neural_network import CNNClassifier, MLPClassifier
-from tests.common._estimators import each_estimator, fresh, takes_sparse
+from tests.common._estimators import each_estimator, fresh, runs_on_gpus
 
 # A few epochs are not to converge; and torch says so where vmap runs a kernel a net.
 pytestmark = [
@@ -70,7 +70,7 @@ def assert_same(ours, theirs, rtol):
         assert_allclose(tensor.cpu(), wanted, rtol=100 * rtol, atol=100 * rtol, err_msg=name)
 
 
-@each_estimator(that=takes_sparse)  # all but compiled code for CPUs
+@each_estimator(that=runs_on_gpus)
 def test_the_numbers_of_the_cpu(estimator, iris):
     X, y = iris
     clf = fresh(estimator, precision="float64")

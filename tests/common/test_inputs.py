@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn import config_context
 
-from tests.common._estimators import each_estimator, fresh, takes_sparse
+from tests.common._estimators import each_estimator, fresh
 
 METHODS = ("decision_function", "predict_proba", "predict_log_proba")
 DTYPES = (
@@ -180,14 +180,14 @@ def without_slow_intercept(estimator):
 
 
 @pytest.mark.parametrize("container", ["csr_array", "csr_matrix", "csc_array", "coo_matrix"])
-@each_estimator(that=takes_sparse)
+@each_estimator()
 def test_sparse_counts_as_its_dense_form(estimator, container, table):
     X = getattr(sparse, container)(table[0])
     check_same(without_slow_intercept(estimator), X, X, table, rtol=1e-6)
 
 
 @pytest.mark.parametrize("change", ["int64 indices", "uint8 values", "unsorted", "duplicates"])
-@each_estimator(that=takes_sparse)
+@each_estimator()
 def test_sparse_of_any_form_inside(estimator, change, table):
     X = sparse.csr_array(table[0])
     if change == "int64 indices":
@@ -205,7 +205,7 @@ def test_sparse_of_any_form_inside(estimator, change, table):
     check_same(without_slow_intercept(estimator), X, X, table, rtol=1e-6)
 
 
-@each_estimator(that=takes_sparse)
+@each_estimator()
 def test_sparse_and_dense_may_take_turns(estimator, table):
     X, _ = table
     check_same(without_slow_intercept(estimator), sparse.csr_array(X), X, table, rtol=1e-6)

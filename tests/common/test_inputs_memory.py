@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.common._estimators import public_estimators, takes_sparse
+from tests.common._estimators import public_estimators
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="limits memory by Linux's RLIMIT_DATA and /proc"
 )
 NAMES = [name for name, _ in public_estimators()]
-NAMES_WITH_SPARSE = [name for name, one in public_estimators() if takes_sparse(one)]
 LAYOUTS = {"u1 C": "uint8", "f4 F": "float32 by columns", ">f8 C": "big-endian float64"}
 
 
@@ -40,7 +39,7 @@ def maps():
 
 @pytest.fixture(scope="module")
 def matrices():
-    return probe("matrices", NAMES_WITH_SPARSE)
+    return probe("matrices", NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +52,7 @@ def test_a_memory_map_of_other_numbers_is_converted_a_block_at_a_time(layout, ma
     assert maps[f"MLPClassifier {layout}"] is None
 
 
-@pytest.mark.parametrize("name", NAMES_WITH_SPARSE)
+@pytest.mark.parametrize("name", NAMES)
 def test_sparse_rows_are_never_dense_all_at_once(name, matrices):
     assert matrices[name] is None
 

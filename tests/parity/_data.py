@@ -1,13 +1,8 @@
-"""Small data of several files, and what these need."""
-
-from importlib.util import find_spec
+"""Small data of several files."""
 
 import numpy as np
-import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.preprocessing import StandardScaler
-
-needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="Numba is not installed")
 
 
 def first_digits(n):

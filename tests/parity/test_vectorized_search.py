@@ -11,8 +11,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from sknets import MLPClassifier, VectorizedGridSearchCV
-from tests.parity._data import breast_cancer, first_digits, multilabel_digits, needs_numba
-from tests.parity._same_results import assert_same_results, search_both_ways, stacked_share
+from tests.parity._data import breast_cancer, first_digits, multilabel_digits
+from tests.parity._same_results import (
+    assert_same_results,
+    search_both_ways,
+    search_estimators,
+    stacked_share,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",  # few epochs, on purpose
@@ -104,25 +109,49 @@ def test_equals_grid_search(name):
     )
 
 
-NOT_COMPILED = (
-    *("two hidden layers", "no hidden layer", "dropout", "some not stacked", "sparse", "pipeline"),
+NOT_COVERED = (
+    *("no hidden layer", "dropout", "some not stacked"),
     *("label smoothing", "label smoothing, binary", "label smoothing, multilabel"),
+    "pipeline",  # below
 )
+COMPILED = {name: case for name, case in CASES.items() if name not in NOT_COVERED}
+COMPILED["two hidden layers"] = (net((12, 8)), {"activation": ["relu", "tanh"]}, digits)
 
 
-@needs_numba
-@pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_COMPILED])
+@pytest.mark.parametrize("name", COMPILED)
 def test_compiled_nets_are_the_very_same_alone(name):
-    estimator, grid, load = CASES[name]
+    estimator, grid, load = COMPILED[name]
     X, y = load()
     ours, theirs = search_both_ways(clone(estimator).set_params(compile="numba"), grid, X, y)
     assert stacked_share(ours) == 1
-    np.testing.assert_array_equal(
-        ours.best_estimator_.predict_proba(X), theirs.best_estimator_.predict_proba(X)
-    )
+    same_bits(search_estimators(ours, X, y), search_estimators(theirs, X, y))
 
 
-@needs_numba
+def same_bits(stacked, alone):
+    assert len(stacked) == len(alone) > 0
+    for one, other in zip(stacked, alone, strict=True):
+        assert one.loss_curve_ == other.loss_curve_
+        for a, b in zip(
+            one.coefs_ + one.intercepts_, other.coefs_ + other.intercepts_, strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_compiled_nets_in_parts_on_threads():
+    X, y = digits(401)
+    grid = {"learning_rate_init": [1e-3, 1e-2, 1e300], "max_iter": [3, 6]}
+    searches = []
+    for kind in (GridSearchCV, VectorizedGridSearchCV):
+        one = net(batch_size=50, compile="numba")
+        search = kind(one, grid, cv=KFold(3), refit=False, error_score=-1.0)
+        with pytest.warns(FitFailedWarning, match="must stay finite"):
+            searches.append(search.fit(X, y))
+    theirs, ours = searches
+    assert_same_results(ours, theirs)
+    assert stacked_share(ours) == 1
+
+
 def test_compiled_nets_in_a_pipeline_beside_others():
     X, y = digits()
     pipeline = make_pipeline(StandardScaler(), net())
@@ -133,7 +162,7 @@ def test_compiled_nets_in_a_pipeline_beside_others():
     np.testing.assert_allclose(scores[:, 0], scores[:, 1], atol=1e-9)
 
 
-@pytest.mark.parametrize("compile", [False, pytest.param("numba", marks=needs_numba)])
+@pytest.mark.parametrize("compile", [False, "numba"])
 @pytest.mark.parametrize("n", [397, 400, 401])
 def test_unequal_folds(n, compile):
     X, y = digits(n)
@@ -145,7 +174,7 @@ def test_unequal_folds(n, compile):
     assert_same_results(ours, theirs)
 
 
-@pytest.mark.parametrize("compile", [False, pytest.param("numba", marks=needs_numba)])
+@pytest.mark.parametrize("compile", [False, "numba"])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_sample_weight(scale, compile):
     X, y = digits()
@@ -168,7 +197,7 @@ def test_float32_within_one_flipped_row():
     assert_same_results(ours, theirs, atol=1 / 200)
 
 
-@pytest.mark.parametrize("compile", [False, pytest.param("numba", marks=needs_numba)])
+@pytest.mark.parametrize("compile", [False, "numba"])
 def test_rates_that_the_dtype_does_not_hold(compile):
     X, y = digits(60)
     one = net(solver="sgd", momentum=0.0, max_iter=1, compile=compile)
