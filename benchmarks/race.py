@@ -14,6 +14,7 @@ from typing import Any
 from sklearn.exceptions import ConvergenceWarning
 
 OURS = "sknets"
+NOT_COMPILED = "sknets, not compiled"
 LIMIT = "limit"  # of any library; a contender whose name begins so is a run of it
 TORCH_LIMIT = "limit, torch"
 

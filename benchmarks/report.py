@@ -16,11 +16,14 @@ import torch
 from threadpoolctl import threadpool_info
 
 from benchmarks.growth_picture import draw_growth
-from benchmarks.race import LIMIT, OURS, TORCH_LIMIT, Outcome
+from benchmarks.race import LIMIT, NOT_COMPILED, OURS, TORCH_LIMIT, Outcome
 
-_COLUMNS = ("scikit-learn", "skorch", "tutorial loop", "loop on the device", LIMIT, TORCH_LIMIT)
+_COLUMNS = (
+    *("scikit-learn", "skorch", "tutorial loop", "loop on the device", NOT_COMPILED),
+    *(LIMIT, TORCH_LIMIT),
+)
 _HEADINGS = {LIMIT: "share of the limit", TORCH_LIMIT: "share of torch's limit"}
-_SOMETIMES = "loop on the device"  # of fits on a GPU
+_SOMETIMES = ("loop on the device", NOT_COMPILED)
 _PACKAGES = ("sknets", "scikit-learn", "torch", "skorch", "numpy", "scipy", "pytest-benchmark")
 
 
@@ -174,8 +177,8 @@ def _memory_gib() -> float:
 
 def _races(rows: Iterable[RaceRow]) -> str:
     rows = list(rows)
-    is_there = any(_SOMETIMES in row.outcome.seconds for row in rows)
-    columns = [name for name in _COLUMNS if is_there or name != _SOMETIMES]
+    found = {name for row in rows for name in row.outcome.seconds}
+    columns = [name for name in _COLUMNS if name in found or name not in _SOMETIMES]
     header = ["workload", "ms", *(_HEADINGS.get(name, name) for name in columns)]
     body = []
     for row in rows:

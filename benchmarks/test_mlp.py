@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import sklearn.neural_network
 import torch
+from sklearn.base import clone
 
 import sknets.neural_network
 from benchmarks.contenders import (
@@ -23,7 +25,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.data import adult, classification, digits
 from benchmarks.limits import dense_limits
-from benchmarks.race import OURS, Agreement, Contender
+from benchmarks.race import NOT_COMPILED, OURS, Agreement, Contender
 
 _BATCH = BATCH_SIZE
 
@@ -52,11 +54,20 @@ def _entrants(
         compile=compile,
     )
     quality, job = log_loss_of(X, y), Job(make_module, X, y, epochs, _BATCH)
-    return [
+    entrants = [
         Contender(OURS, lambda: ours.fit(X, y), quality),
         Contender("skorch", lambda: fit_skorch(job), quality),
         Contender("tutorial loop", lambda: fit_tutorial_loop(job), quality),
     ]
+    return entrants + _not_compiled(ours, X, y, quality)
+
+
+def _not_compiled(clf: Any, X: np.ndarray, y: np.ndarray, quality: Any) -> list[Contender]:
+    """Return the same fit without compiled code, if there is some."""
+    if not clf.compile:
+        return []
+    plain = clone(clf).set_params(compile=False)
+    return [Contender(NOT_COMPILED, lambda: plain.fit(X, y), quality)]
 
 
 def _sklearn(X: np.ndarray, y: np.ndarray, hidden: Sequence[int], epochs: int) -> Contender:
@@ -131,6 +142,7 @@ def test_adult(run_race, size, dense, compile):
         [
             Contender(OURS, lambda: ours.fit(X, y), lambda clf: clf.loss_),
             Contender("scikit-learn", lambda: theirs.fit(X, y), lambda clf: clf.loss_),
+            *_not_compiled(ours, X, y, lambda clf: clf.loss_),
         ],
         rounds=3,
         agreement=Agreement("loss at the stop", rel=0.03),

@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.contenders import BATCH_SIZE, exact_epochs, make_mlp, way
 from benchmarks.data import digits, mnist, table
-from benchmarks.race import OURS, Agreement, Contender, race
+from benchmarks.race import NOT_COMPILED, OURS, Agreement, Contender, race
 from benchmarks.report import Curve, threads_text
 from sknets.linear_model import LogisticRegression, Perceptron
 from sknets.model_selection import VectorizedGridSearchCV, VectorizedRandomizedSearchCV
@@ -75,6 +75,7 @@ def test_search_mlp(run_race, size, hidden, targets, compile):
     training = exact_epochs(hidden, epochs)
     mlp = MLPClassifier(**training, device="cpu", compile=compile)
     ours = VectorizedGridSearchCV(mlp, grid, cv=folds)
+    plain = clone(ours).set_params(estimator__compile=False)
     theirs = GridSearchCV(
         sklearn.neural_network.MLPClassifier(**training), grid, cv=folds, n_jobs=2
     )
@@ -85,6 +86,7 @@ def test_search_mlp(run_race, size, hidden, targets, compile):
             _contender(OURS, ours, X, y),
             _contender("scikit-learn", theirs, X, y),
             _contender("skorch", GridSearchCV(net, skorch_grid, cv=folds), X, y),
+            *([_contender(NOT_COMPILED, plain, X, y)] if compile else []),
         ],
         rounds=3,
         # skorch draws other weights.

@@ -208,6 +208,8 @@ def make_numba_stack(
     rule = numba.make_rule(settings, [each["alpha"] for each in settings])
     size = epochs.batch_size * rows.n_features * rows.dtype.itemsize
     blocks = list(epochs.blocks(max(1, _BLOCK_BYTES // size)))
+    n_rows = min(epochs.batch_size * (blocks[0].stop - blocks[0].start), epochs.rows.shape[1])
+    memory = torch.empty(n_rows, rows.n_features, dtype=rows.dtype)
 
     def train(rates: Array) -> list[float]:
         losses = np.zeros(len(settings))
@@ -220,7 +222,7 @@ def make_numba_stack(
                 weight = None if weights is None else weights[:, here].contiguous()
                 (labels,) = encode(target[index])
                 some = rates[block, group].T
-                x = rows.take(index)
+                x = rows.take(index, out=memory[: len(index)])
                 losses[group] += numba.train(x, labels, weight, state, of_group, some)
             losses[group] /= len(numbers)
         return losses.tolist()
