@@ -52,7 +52,7 @@ def _set_mkl_threads() -> Callable[[int], int] | None:
 
 
 class _SharedBlas:
-    """NumPy's BLAS, whose number of threads is one for the whole process.
+    """NumPy's BLAS, and SciPy's, whose number of threads is one for the whole process.
 
     It is lowered while any work asks for it, and put back when the last of it ends, whatever the
     order.

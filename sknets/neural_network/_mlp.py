@@ -113,10 +113,10 @@ class MLPClassifier(BaseNetwork):
         Whether to train through :func:`torch.compile`, which needs a C++ compiler (Triton on a GPU)
         and some seconds at first: for long fits of nets that are not small. The net must draw no
         random numbers in training, so without dropout. "numba" is for many fits, or long ones, of
-        small nets on a CPU: an epoch is one call of compiled code. It needs ``pip install
-        "sknets[numba]"``, some seconds in the first fit of all and half a second in every program.
-        It covers "adam" and "sgd", scikit-learn's activations and a dense X; what it does not
-        cover (dropout, normalisation, other losses, callbacks) is an error.
+        small nets on a CPU: many steps are one call of compiled code. It needs ``pip install
+        "sknets[numba]"``, some ten seconds in the first fit of all and half a second in every
+        program. It covers "adam" and "sgd" and scikit-learn's activations; what it does not cover
+        (dropout, normalisation, other losses, callbacks, a GPU) is an error.
 
     Attributes
     ----------
