@@ -128,7 +128,14 @@ def train_by_epochs(
     autocast = data.precision.autocast
     by_numba = None
     if uses_numba(estimator):
-        by_numba = make_numba_epoch(flat, batches, optimiser, task=loss.task, alpha=estimator.alpha)
+        by_numba = make_numba_epoch(
+            flat,
+            batches,
+            optimiser,
+            task=loss.task,
+            solver=estimator.solver,
+            alpha=estimator.alpha,
+        )
     loop = EpochLoop(
         Training(
             module=engine_module,

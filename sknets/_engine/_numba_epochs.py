@@ -143,7 +143,13 @@ def encode(target: Tensor) -> tuple[Tensor]:
 
 
 def make_numba_epoch(
-    flat: FlatParameters, batches: Batches, optimiser: Optimiser, *, task: str, alpha: float
+    flat: FlatParameters,
+    batches: Batches,
+    optimiser: Optimiser,
+    *,
+    task: str,
+    solver: str,
+    alpha: float,
 ) -> Callable[[], float]:
     """Return a function that trains one net for an epoch and returns the mean objective.
 
@@ -155,13 +161,12 @@ def make_numba_epoch(
         On the CPU.
     optimiser : Optimiser
         Whose rates are used and whose state is changed.
-    task : {"multiclass", "binary", "multilabel"}
+    task, solver : str
         As in `NumbaEpochs`.
     alpha : float
         Strength of the L2 penalty.
     """
     (group,) = optimiser.param_groups
-    solver = "adam" if "betas" in group else "sgd"
     epochs = NumbaEpochs(flat, task, batch_size=batches.batch_size, solver=solver)
     rule = epochs.make_rule([group], [alpha])
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from sknets._engine._progress import check_finite, check_finite_weights
 from sknets._engine._stack_epoch import StackEpochs
 from sknets._engine._stack_member import Member, share_orders
 from sknets._engine._stack_updates import StackUpdates, kernel_key
+from sknets._engine._step import StackedStep
 
 # Gathered rows of all nets together take about this many bytes at a time; on the CPU they stay in
 # the cache, and in memory that is used again.
@@ -37,46 +38,6 @@ _CPU_BLOCK_BYTES = 2**21
 
 # The share of a stack's nets that have to be gone before graphs of the others are worth making.
 _GONE_OF_A_GRAPH = 0.25
-
-
-class StackedStep(Protocol):
-    """Computes the gradients of one mini-batch of every net still in the stack.
-
-    As `Step`, with a leading axis of M nets: the objective of a net's batch is the one it has
-    alone, and its gradient is left in the net's row of the gradients.
-
-    Attributes
-    ----------
-    name : str
-        Which way of computing this is, for the record.
-    n_real : list of int
-        Set before `gradient`: how many rows of this batch each net has; the others are padding.
-    shares_rows : bool
-        Whether `gradient` takes x (G, B, F) of the groups of nets that have the same rows.
-    """
-
-    name: str
-    n_real: list[int]
-    shares_rows: bool
-
-    @property
-    def is_capturable(self) -> bool:
-        """Whether it does the same in every epoch, but for numbers in memory."""
-
-    def encode(self, target: Tensor) -> tuple[Tensor, ...]:
-        """Return targets (G, n, ...) as this step wants them; the last axis is the row."""
-
-    def begin_epoch(self, batch_sizes: list[int], counts: Tensor | None = None) -> None:
-        """Forget the losses of the last epoch.
-
-        `counts` (M, n_batches) says how many rows of each batch are real, if not all are.
-        """
-
-    def gradient(self, x: Tensor, target: tuple[Tensor, ...], weight: Tensor | None) -> None:
-        """Compute the gradients of one batch, x of shape (M, B, F) or (G, B, F)."""
-
-    def end_epoch(self) -> Tensor:
-        """Return the mean of each net's objective over the epoch, shape (M,)."""
 
 
 # (members, weights (M, P), gradients (M, P), state (M, ...) each, groups) -> step
