@@ -7,7 +7,7 @@ from sknets._base._classifier import (
     TrainingData,
 )
 from sknets._base._network import BaseNetwork
-from sknets._base._numba_rules import check_numba_settings
+from sknets._base._numba_rules import check_numba_linear, check_numba_settings, uses_numba
 from sknets._base._stacking import (
     CannotStack,
     StackedFit,
@@ -29,9 +29,11 @@ __all__ = [
     "StackedFit",
     "Stacker",
     "TrainingData",
+    "check_numba_linear",
     "check_numba_settings",
     "cut_stacks",
     "run_stack",
     "stacker_of",
+    "uses_numba",
     "why_not_stacked",
 ]

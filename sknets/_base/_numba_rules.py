@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknets._engine import NUMBA_ACTIVATIONS, check_numba
+from sknets._data import Rows
+from sknets._engine import NUMBA_ACTIVATIONS, check_numba, import_numba
 from sknets._nn import OPTIMISERS
 
 
 def uses_numba(estimator: Any) -> bool:
-    """Whether an estimator is to train through Numba, and not through torch's compiler."""
+    """Whether an estimator is to be fitted through Numba, and not through torch's compiler."""
     return isinstance(estimator.compile, str)
 
 
@@ -63,5 +64,27 @@ def check_numba_fit(estimator: Any, module: nn.Module, device: torch.device) -> 
     if not uses_numba(estimator):
         return
     check_numba(module)
+    _check_device(device)
+
+
+def check_numba_linear(estimator: Any, rows: Rows) -> None:
+    """Raise if a linear model asks for Numba with X or a device that it does not cover.
+
+    Raises
+    ------
+    ImportError
+        If Numba is not installed.
+    ValueError
+        If it does not cover them.
+    """
+    if not uses_numba(estimator):
+        return
+    import_numba()
+    _check_device(rows.device)
+    if rows.is_sparse:
+        raise ValueError('X must be dense with compile="numba", got a sparse one.')
+
+
+def _check_device(device: torch.device) -> None:
     if device.type != "cpu":
         raise ValueError(f'device must be "cpu" with compile="numba", got {str(device)!r}.')

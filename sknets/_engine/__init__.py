@@ -1,6 +1,7 @@
 """The ways weights are fitted: by epochs, by full batches, by the perceptron's rule."""
 
 from sknets._engine._autograd import AutogradStep
+from sknets._engine._column_order import ColumnOrder, all_columns, order_columns
 from sknets._engine._compile import compiled
 from sknets._engine._conv_step import ConvStep, make_conv_step
 from sknets._engine._cuda_graphs import (
@@ -25,12 +26,14 @@ from sknets._engine._numba_epochs import (
     check_numba,
     make_numba_epoch,
 )
+from sknets._engine._numba_extra import import_numba
+from sknets._engine._numba_logistic_stack import NumbaFold, NumbaLogisticStack
 from sknets._engine._parts import run_parts
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
 from sknets._engine._row_blocks import blocks_of_csr, blocks_of_rows
 from sknets._engine._stack import MakeStep, Stack, state_of
 from sknets._engine._stack_dense import make_stacked_dense_step
-from sknets._engine._stack_fold import Fold, SparseFold
+from sknets._engine._stack_fold import Fold, PartedFold, SparseFold
 from sknets._engine._stack_member import Member, Rate
 from sknets._engine._stack_module import (
     ModuleNotMapped,
@@ -50,6 +53,7 @@ __all__ = [
     "STACK_SOLVERS",
     "AutogradStep",
     "BlockGraphs",
+    "ColumnOrder",
     "ConvStep",
     "CudaGraph",
     "DenseLayer",
@@ -69,6 +73,9 @@ __all__ = [
     "Member",
     "ModuleNotMapped",
     "NumbaEpochs",
+    "NumbaFold",
+    "NumbaLogisticStack",
+    "PartedFold",
     "Progress",
     "Rate",
     "SparseFold",
@@ -78,6 +85,7 @@ __all__ = [
     "Step",
     "Training",
     "Validation",
+    "all_columns",
     "blocks_of_csr",
     "blocks_of_rows",
     "check_modules",
@@ -85,6 +93,7 @@ __all__ = [
     "compiled",
     "dropout_rates",
     "has_closed_form",
+    "import_numba",
     "logits_in_blocks",
     "make_block_graphs",
     "make_conv_step",
@@ -93,6 +102,7 @@ __all__ = [
     "make_numba_epoch",
     "make_stacked_dense_step",
     "minimise",
+    "order_columns",
     "run_parts",
     "run_stack",
     "say",

@@ -4,12 +4,10 @@ Every model has its own memory, step length and stop; a pass over X serves all o
 (first step, line search, when the memory is refused or forgotten, when to stop) are those of
 scipy's L-BFGS-B without bounds, so that a model in a stack visits the points that it visits alone.
 
-Source: R. H. Byrd, J. Nocedal, R. B. Schnabel, "Representations of quasi-Newton matrices and their
-use in limited memory methods", Math. Program. 63 (1994), theorem 2.2, for the steps; R. H. Byrd,
-P. Lu, J. Nocedal, C. Zhu, "A limited memory algorithm for bound constrained optimization", SIAM J.
-Sci. Comput. 16 (1995), for the rules.
+Source: R. H. Byrd, P. Lu, J. Nocedal, C. Zhu, "A limited memory algorithm for bound constrained
+optimization", SIAM J. Sci. Comput. 16 (1995).
 
-Shapes: A models that still learn, P parameters, m pairs of memory.
+Shapes: A models that still learn, P parameters.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ from sknets._engine._lbfgs import (
 from sknets._engine._line_search import DECREASE, FLATNESS, LineSearch
 from sknets._engine._logistic_stack import Array, LogisticStack, not_finite
 
-_PAIRS = 10
 _TRIALS = 50
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -57,101 +54,6 @@ def stacked_lbfgs(stack: LogisticStack, numbers: Array, after_tick: Callable[[],
     walk.tell()
 
 
-class _Memory:
-    """The last pairs of steps s and changes y of the gradient, of each of A models.
-
-    The inverse of the upper triangle of S'Y, in the order of the pairs' ages, is kept and not the
-    triangle: without its oldest row and column it is still the inverse of the rest, and another
-    pair adds one column. So nothing is solved, and places need no order: an empty one holds zeros.
-    """
-
-    ARRAYS = ("pairs", "inverse", "yy", "sy", "n_updates", "scale")
-
-    def __init__(self, n_models: int, size: int) -> None:
-        self.pairs = np.zeros((n_models, 2 * _PAIRS, size))  # s in the first half, y in the second
-        self.inverse = np.zeros((n_models, _PAIRS, _PAIRS))
-        self.yy = np.zeros((n_models, _PAIRS, _PAIRS))
-        self.sy = np.zeros((n_models, _PAIRS))
-        self.n_updates = np.zeros(n_models, np.int64)  # since the memory was empty
-        self.scale = np.ones(n_models)
-
-    def forget(self, row: int) -> None:
-        """Empty the memory of one model."""
-        for array in (self.inverse, self.yy, self.sy, self.n_updates):
-            array[row] = 0
-        self.scale[row] = 1.0
-
-    def is_empty(self, row: int) -> bool:
-        """Whether a model has no pairs."""
-        return not self.n_updates[row]
-
-    def directions(
-        self, grads: Array, steps: Array, changes: Array, sy: Array, kept: Array
-    ) -> Array:
-        """Take in the last pairs of some models and return directions of descent for all, (A, P).
-
-        Parameters
-        ----------
-        grads, steps, changes : ndarray of shape (A, P)
-            Gradients, last steps and changes of the gradients.
-        sy : ndarray of shape (A,)
-            Inner products of steps and changes.
-        kept : ndarray of shape (A,)
-            Whether a pair is kept.
-        """
-        products = self.pairs @ np.stack([grads, changes], axis=1).mT
-        of_grads = products[:, :, 0]
-        new = np.flatnonzero(kept)
-        if len(new):
-            grads_of_new = grads if len(new) == len(grads) else grads[new]
-            at = self._remember(new, steps, changes, sy, products[new, :, 1])
-            rows = self.pairs[new, at], self.pairs[new, _PAIRS + at]
-            of_grads[new, at] = np.vecdot(rows[0], grads_of_new)
-            of_grads[new, _PAIRS + at] = np.vecdot(rows[1], grads_of_new)
-        directions = (self._weights(of_grads)[:, None] @ self.pairs)[:, 0]
-        directions += self.scale[:, None] * grads
-        return np.negative(directions, out=directions)
-
-    def _remember(
-        self, new: Array, steps: Array, changes: Array, sy: Array, products: Array
-    ) -> Array:
-        """Write the pairs of the rows `new` over their oldest ones and return their places.
-
-        `products` (len(new), 2 m) are the old pairs times the changes.
-        """
-        at = self.n_updates[new] % _PAIRS
-        self.n_updates[new] += 1
-        sy, yy = sy[new], np.vecdot(changes, changes)[new]
-        self.pairs[new, at], self.pairs[new, _PAIRS + at] = steps[new], changes[new]
-        inverse = self.inverse[new]
-        rows = np.arange(len(new))
-        inverse[rows, at] = inverse[rows, :, at] = products[rows, at] = 0
-        column = np.einsum("amn,an->am", inverse, products[:, :_PAIRS])
-        column /= -sy[:, None]
-        column[rows, at] = 1 / sy
-        inverse[rows, :, at] = column
-        self.inverse[new] = inverse
-        self.yy[new, :, at] = self.yy[new, at, :] = products[:, _PAIRS:]
-        self.yy[new, at, at] = yy
-        self.sy[new, at] = sy
-        self.scale[new] = sy / yy
-        return at
-
-    def _weights(self, products: Array) -> Array:
-        """Return the multiples (A, 2 m) of the pairs in the inverse Hessian times the gradient."""
-        scale = self.scale[:, None]
-        s_grads, y_grads = products[:, :_PAIRS], products[:, _PAIRS:]
-        inner = np.einsum("amn,an->am", self.inverse, s_grads)
-        right = np.einsum("amn,an->am", self.yy, inner)
-        right -= y_grads
-        right *= scale
-        right += self.sy * inner
-        weights = np.empty_like(products)
-        np.einsum("anm,an->am", self.inverse, right, out=weights[:, :_PAIRS])
-        np.multiply(inner, -scale, out=weights[:, _PAIRS:])
-        return weights
-
-
 class _Walk:
     """Where the models that still learn stand, and their next trials.
 
@@ -173,7 +75,7 @@ class _Walk:
         self.points = np.stack([model.params for model in models])
         started = perf_counter()
         self.values, self.grads = stack.loss_gradient(self.points, numbers)
-        self.memory = _Memory(len(numbers), stack.size)
+        self.memory = stack.make_memory(len(numbers))
         self.directions = -self.grads
         with np.errstate(invalid="ignore", over="ignore"):
             self.slopes = -np.vecdot(self.grads, self.grads)
@@ -260,17 +162,16 @@ class _Walk:
 
         All is computed for all models: to leave some out would copy the memory of the others.
         """
-        rows, before = np.flatnonzero(ends), self.values
+        rows, before, old_grads = np.flatnonzero(ends), self.values, self.grads
         with np.errstate(invalid="ignore", over="ignore"):  # of models that failed
-            changes = grads - self.grads
-            moved = self.steps[:, None] * self.directions
             sy = (slopes - self.slopes) * self.steps
             kept = ends & (sy > -_EPS * self.slopes * self.steps)
         self.values = np.where(ends, values, before)
         if len(rows) == len(ends):
             self.points, self.grads = points, grads
         else:
-            self.points[rows], self.grads[rows] = points[rows], grads[rows]
+            self.points[rows] = points[rows]
+            self.grads = np.where(ends[:, None], grads, old_grads)
         self.iterations[rows] += 1
         self.trials[rows] = 0
         self._history.append((self.numbers[rows], values[rows], self.seconds[rows]))
@@ -280,7 +181,8 @@ class _Walk:
                 self.searches.pop(number, None)
         self._judge(rows, before[rows])
         with np.errstate(invalid="ignore", over="ignore"):
-            directions = self.memory.directions(self.grads, moved, changes, sy, kept)
+            last = self.steps, self.directions
+            directions = self.memory.directions(self.grads, old_grads, last, sy, kept)
             slopes = np.vecdot(self.grads, directions)
         if len(rows) == len(ends):
             self.directions = directions

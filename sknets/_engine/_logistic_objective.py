@@ -29,6 +29,7 @@ from sknets._engine._centring import Centring
 from sknets._engine._logistic_few_rows import FewRows, are_few
 from sknets._engine._logistic_loss import against_overflow, encode_target
 from sknets._engine._logistic_sums import affine, losses_gradients, on_host, split
+from sknets._engine._numba_logistic_stack import NumbaRows
 from sknets._engine._row_blocks import Blocks, RowBlocks
 
 _CURVATURE_RULE = "The second derivatives of the loss must stay finite"
@@ -56,6 +57,13 @@ class LogisticObjective:
         Whether the last column of the parameters is an intercept, which is never penalised.
     l2, l1 : float
         Strengths of the penalties, on the scale of the mean loss.
+    by_numba : bool
+        Whether rows that are one block in the CPU's memory are for compiled code.
+
+    Raises
+    ------
+    ImportError
+        If they are, and Numba is not installed.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class LogisticObjective:
         fit_intercept: bool = True,
         l2: float = 0.0,
         l1: float = 0.0,
+        by_numba: bool = False,
     ) -> None:
         self.blocks = blocks
         self.fit_intercept = fit_intercept
@@ -82,14 +91,21 @@ class LogisticObjective:
             penalised[:, -1] = False
         self._penalised = penalised.ravel()
         self._weight = _normalised(sample_weight, blocks, self._sum_dtype)
-        self._few_rows = self._make_few_rows()
+        self._few_rows = self._make_few_rows(target if by_numba else None)
 
-    def _make_few_rows(self) -> FewRows | None:
-        """Return the objective of few rows in memory, in a form that costs fewer calls."""
-        rows = self.blocks.whole
-        if rows is None or not are_few(self.blocks.n, self.blocks.n_features, self.n_outputs):
+    def _make_few_rows(self, numba_target: Tensor | None) -> FewRows | NumbaRows | None:
+        """Return the objective of few rows in memory, in a form that costs fewer calls.
+
+        It is compiled where class numbers are given for that.
+        """
+        rows, n_outputs = self.blocks.whole, self.n_outputs
+        if rows is None:
             return None
-        return FewRows(rows, self._target, self._weight, self.shape)
+        if numba_target is not None:
+            return NumbaRows(rows, numba_target, self._weight, self.shape)
+        if are_few(self.blocks.n, self.blocks.n_features, n_outputs):
+            return FewRows(rows, self._target, self._weight, self.shape)
+        return None
 
     @property
     def size(self) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from sknets._engine._centring import Centring
+from sknets._engine._lbfgs_memory import Memory
 from sknets._engine._logistic_loss import against_overflow
 from sknets._engine._stack_fold import Array, Fold
 
@@ -155,6 +156,10 @@ class LogisticStack:
         means[:, -1] = 0.0
         return Centring(means, self.shape[0])
 
+    def make_memory(self, n_models: int) -> Memory:
+        """Return what L-BFGS remembers of so many models."""
+        return Memory(n_models, self.size)
+
     def by_fold(self, models: Array) -> Iterator[tuple[int, Array]]:
         """Yield the folds of some models, and where in `models` those of the fold stand."""
         if not len(models):
@@ -221,8 +226,25 @@ class LogisticStack:
         """Return the weighted means of the losses, and their gradients."""
         fold, share = self.folds[number], self.shares(number, models)
         weights = self.by_class(params)
-        values = np.zeros(len(models))
-        grads: Array | None = None
+        values, grads = np.zeros(len(models)), np.zeros(weights.shape, self.dtype)
+        first = 0
+        for part, columns in fold.parts:
+            of_part = None if share is None else share[:, first : first + part.n]
+            first += part.n
+            value, grad = self._in_part(part, weights[:, columns], of_part, shifted=shifted)
+            values += value
+            grads[:, columns] += grad
+        if share is None:
+            values /= fold.n
+            grads /= fold.n
+        return values, self.by_model(grads)
+
+    def _in_part(
+        self, fold: Fold, weights: Array, share: Array | None, *, shifted: bool
+    ) -> tuple[Array, Array]:
+        """Return the weighted sums of losses (A,), and their gradients (K * A, D)."""
+        values = np.zeros(len(weights) // self.shape[0])
+        grads = np.zeros(weights.shape, self.dtype)
         n_rows = fold.block_rows(len(weights))
         memory = np.empty(len(weights) * n_rows, self.dtype)
         for start in range(0, fold.n, n_rows):
@@ -232,17 +254,12 @@ class LogisticStack:
             if share is None:
                 values += losses.sum(axis=1, dtype=np.float64)
             else:
-                part = share[:, rows]
-                values += np.vecdot(losses.astype(np.float64, copy=False), part)
-                by_class = residuals.reshape(self.shape[0], *part.shape)
-                by_class *= part
-            product = fold.backward(residuals, rows)
-            grads = product if grads is None else np.add(grads, product, out=grads)
-        assert grads is not None  # a fold has rows
-        if share is None:
-            values /= fold.n
-            grads /= fold.n
-        return values, self.by_model(grads)
+                weight = share[:, rows]
+                values += np.vecdot(losses.astype(np.float64, copy=False), weight)
+                by_class = residuals.reshape(self.shape[0], *weight.shape)
+                by_class *= weight
+            grads += fold.backward(residuals, rows)
+        return values, grads
 
     def _losses_residuals(self, fold: Fold, logits: Array, rows: slice, *, shifted: bool) -> Array:
         """Return the losses (A, b) of rows and turn their logits (K * A, b) into derivatives."""

@@ -12,9 +12,7 @@ Shapes: B rows of a batch, F features, H units, K outputs, P parameters, L layer
 
 from __future__ import annotations
 
-import inspect
 import sys
-import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +20,7 @@ import numpy as np
 from numba import njit
 
 from sknets._engine import _numba_kernels, _numba_math
+from sknets._engine._numba_disk import fingerprint, kept_on_disk
 from sknets._engine._numba_kernels import (
     activate,
     adam,
@@ -36,7 +35,6 @@ from sknets._engine._numba_kernels import (
     sum_rows,
     transpose,
 )
-from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -307,28 +305,14 @@ def _update(net, state, rule, decay, rate):
             sgd(weights, grads, first, momentum, nesterov, of_part, rate)
 
 
-def _kept_on_disk() -> Callable[..., Array]:
-    """Return `_train` as Numba keeps it on disk, where it can be kept.
-
-    By itself Numba begins anew only where the file of this function has changed, and not those of
-    functions that are compiled into it. So what they are is in a variable of its closure, which is
-    part of the key.
-    """
-    modules = (_numba_math, _numba_kernels, sys.modules[__name__])
-    try:
-        code = "".join(map(inspect.getsource, modules)) + repr((SMALL_PRODUCT, CUT_PRODUCT))
-    except OSError:  # a program that was packed without it
-        return _train
-    fingerprint = zlib.crc32(code.encode())
+def _make() -> Callable[..., Array]:
+    key = fingerprint(_numba_math, _numba_kernels, sys.modules[__name__])
 
     def train(x, target, weight, batch_size, net, state, rule, rates):
-        _ = fingerprint
+        _ = key
         return _train(x, target, weight, batch_size, net, state, rule, rates)
 
-    try:
-        return njit(nogil=True, cache=True)(train)
-    except RuntimeError:  # there is no folder that can be written to
-        return _train
+    return kept_on_disk(train, key)
 
 
-train = _kept_on_disk()
+train = _make()

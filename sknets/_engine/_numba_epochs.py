@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sknets._core import import_optional
 from sknets._data import Batches, Rows
 from sknets._engine._dense import has_closed_form
 from sknets._engine._flat import FlatParameters
+from sknets._engine._numba_extra import import_numba
 from sknets._engine._stack_epoch import StackEpochs
 from sknets._nn import MLP, Optimiser
 
@@ -36,7 +36,7 @@ def check_numba(module: nn.Module) -> None:
         If the module is not a plain `MLP`, or one with dropout, without hidden layers, or with an
         activation that there is no code for.
     """
-    import_optional("numba", extra="numba", purpose='compile="numba"')
+    import_numba()
     plain = module.plain_layers if has_closed_form(module) else None
     is_covered = (
         plain is not None

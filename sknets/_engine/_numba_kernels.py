@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sknets._engine._numba_math import exp, jit_in_order, sigmoid, tanh
+from sknets._engine._numba_math import exp, jit_in_order, log, log1p, sigmoid, tanh
 from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
 
 IDENTITY, LOGISTIC, TANH, RELU = range(4)
@@ -152,22 +152,13 @@ def softmax_loss(logits, bias, target, share, residual, largest, sums):
     f = logits.dtype.type
     eps = np.finfo(logits.dtype).eps
     _add_bias_by_output(logits, bias, residual)
-    largest[:] = -np.inf
-    for k in range(len(residual)):
-        row = residual[k]
-        for j in range(len(row)):
-            largest[j] = row[j] if row[j] > largest[j] else largest[j]
-    sums[:] = 0
-    for k in range(len(residual)):
-        row = residual[k]
-        for j in range(len(row)):
-            row[j] = exp(row[j] - largest[j])
-            sums[j] += row[j]
+    largest_of_columns(residual, largest)
+    exponentials(residual, largest, sums)
     loss = 0.0
     for j in range(len(share)):
         inverse = f(1) / sums[j]
         proba = residual[target[0, j], j] * inverse
-        loss -= share[j] * np.log(eps if proba < eps else proba)
+        loss -= share[j] * log(eps if proba < eps else proba)
         sums[j] = inverse * share[j]
     for k in range(len(residual)):
         row = residual[k]
@@ -176,6 +167,26 @@ def softmax_loss(logits, bias, target, share, residual, largest, sums):
     for j in range(len(share)):
         residual[target[0, j], j] -= share[j]
     return loss
+
+
+@_jit
+def largest_of_columns(matrix, out):
+    out[:] = -np.inf
+    for k in range(len(matrix)):
+        row = matrix[k]
+        for j in range(len(row)):
+            out[j] = row[j] if row[j] > out[j] else out[j]
+
+
+@_jit
+def exponentials(z, shift, sums):
+    """Write the exponentials of z (K, B) less a shift (B,) in their place, and their sums (B,)."""
+    sums[:] = 0
+    for k in range(len(z)):
+        row = z[k]
+        for j in range(len(row)):
+            row[j] = exp(row[j] - shift[j])
+            sums[j] += row[j]
 
 
 @_jit
@@ -193,7 +204,7 @@ def sigmoid_loss(logits, bias, target, share, residual):
         for j in range(len(row)):
             z, hot = row[j], f(target[k, j])
             wrong = -z if target[k, j] else z  # the logit of what the row is not
-            of_row = np.log1p(exp(-abs(wrong))) + (f(0) if wrong < 0 else wrong)
+            of_row = log1p(exp(-abs(wrong))) + (f(0) if wrong < 0 else wrong)
             loss += share[j] * (largest_loss if of_row > largest_loss else of_row)
             row[j] = (sigmoid(z) - hot) * share[j]
     return loss

@@ -5,6 +5,9 @@ give one, of sixteen numbers at once where the processor has such registers.
 
 With a whole n and |r| <= log(2) / 2, e^x = 2^n e^r, and few terms of the Taylor series of e^r - 1
 are exact to rounding. Where e^x comes near the smallest normal number, it is 0.
+
+With a whole n and m between the roots of 1/2 and 2, log(2^n m) = n log(2) + log(m), and log(m) = 2
+artanh((m - 1) / (m + 1)), of whose Taylor series few terms are exact to rounding, too.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ _LOG_2_HIGH, _LOG_2_LOW = 0.693359375, -2.1219444005469058277e-4
 
 
 def _power_and_rest(x):
-    """Return 2^n and e^r - 1 of an x of at most 0: compiled, one of the next two does it."""
+    """Return 2^n and e^r - 1: compiled, one of the next two does it."""
     return np.exp(x), type(x)(0)
 
 
@@ -70,9 +73,63 @@ def _of_type(x):
     return lambda x: _power_and_rest64(x)
 
 
+def _power_and_factor(x):
+    """Return n and m of a normal number: compiled, one of the next two does it."""
+    m, n = np.frexp(x)
+    return type(x)(n), m
+
+
+_ROOT_HALF_32, _ROOT_HALF_64 = 0x3F3504F3, 0x3FE6A09E667F3BCD  # the bits of the root of 1/2
+
+
+@jit_in_order
+def _power_and_factor32(x):
+    bits = np.float32(x).view(np.int32) - np.int32(_ROOT_HALF_32)
+    n = bits >> np.int32(23)
+    m = np.int32((bits & np.int32(0x7FFFFF)) + np.int32(_ROOT_HALF_32)).view(np.float32)
+    return np.float32(n), m
+
+
+@jit_in_order
+def _power_and_factor64(x):
+    bits = np.float64(x).view(np.int64) - np.int64(_ROOT_HALF_64)
+    n = bits >> np.int64(52)
+    m = np.int64((bits & np.int64(0xFFFFFFFFFFFFF)) + np.int64(_ROOT_HALF_64)).view(np.float64)
+    return np.float64(n), m
+
+
+@overload(_power_and_factor)
+def _factor_of_type(x):
+    if x == types.float32:
+        return lambda x: _power_and_factor32(x)
+    return lambda x: _power_and_factor64(x)
+
+
+@jit_in_order
+def log(x):
+    """Return the natural logarithm of a positive normal number."""
+    f = type(x)
+    n, m = _power_and_factor(x)
+    s = (m - f(1)) / (m + f(1))
+    z = s * s
+    p = f(2 / 21)
+    for k in (19, 17, 15, 13, 11, 9, 7, 5, 3):
+        p = p * z + f(2 / k)
+    result = n * f(_LOG_2_HIGH) + (s * (z * p + f(2)) + n * f(_LOG_2_LOW))
+    return result if x < f(np.inf) else x
+
+
+@jit_in_order
+def log1p(x):
+    """Return the logarithm of 1 + x of an x of at least 0, to rounding of an x below 1."""
+    f = type(x)
+    one_more = f(1) + x
+    return log(one_more) + (x - (one_more - f(1)))
+
+
 @jit_in_order
 def exp(x):
-    """Return e^x of an x of at most 0."""
+    """Return e^x, of an x for which it does not come near the largest number."""
     power, rest = _power_and_rest(x)
     return power + power * rest
 

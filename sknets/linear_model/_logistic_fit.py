@@ -12,7 +12,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
-from sknets._base import TrainingData
+from sknets._base import TrainingData, uses_numba
 from sknets._core import SeededRandom, limit_threads, make_random_state
 from sknets._data import Batches
 from sknets._engine import (
@@ -83,6 +83,7 @@ def fit_full_batch(
             fit_intercept=estimator.fit_intercept,
             l2=l2,
             l1=l1,
+            by_numba=uses_numba(estimator),
         )
         result = minimise(
             objective,

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from sknets._base import CannotStack, StackedFit, TrainingData
+from sknets._base import (
+    CannotStack,
+    StackedFit,
+    TrainingData,
+    check_numba_linear,
+    uses_numba,
+)
 from sknets._core import limit_threads, numpy_dtype
 from sknets._data import SubsetRows
 from sknets._engine import (
     STACK_SOLVERS,
+    ColumnOrder,
     DeviceFold,
     DeviceLogisticStack,
     Fold,
     FullBatchResult,
     LogisticStack,
+    NumbaFold,
+    NumbaLogisticStack,
+    PartedFold,
     Progress,
     SparseFold,
     StackedModel,
+    all_columns,
     blocks_of_csr,
     blocks_of_rows,
+    order_columns,
     run_stack,
 )
 from sknets.linear_model._linear_stacker import LinearStacker
@@ -51,7 +64,7 @@ class LogisticStacker(LinearStacker):
         estimator = fit.estimator
         return (
             *(estimator.solver, bool(estimator.fit_intercept)),
-            *(str(estimator.device), estimator.precision),
+            *(str(estimator.device), estimator.precision, uses_numba(estimator)),
         )
 
     def bytes_of_a_fit(self, fit: StackedFit) -> int:
@@ -85,6 +98,7 @@ class LogisticStacker(LinearStacker):
                 try:
                     fit.estimator._check_settings()
                     fit.estimator._check_classes(data.codec)
+                    check_numba_linear(fit.estimator, data.rows)
                     models.append(_make_model(fit, folds))
                 except ValueError as error:  # a bad value of one touches no other
                     fit.error = error
@@ -93,6 +107,8 @@ class LogisticStacker(LinearStacker):
         if not ready:
             return
         make_stack = DeviceLogisticStack if is_on_device(data) else LogisticStack
+        if folds.by_numba:
+            make_stack = NumbaLogisticStack
         stack = make_stack(folds.made, models, fit_intercept=folds.fit_intercept)
         run_stack(stack, solver, after_epoch)
         for fit, model in zip(ready, models, strict=True):
@@ -114,11 +130,11 @@ class _Folds:
     def __init__(self, fits: Sequence[StackedFit]) -> None:
         self.data = fits[0].data
         self.fit_intercept = fits[0].estimator.fit_intercept
+        self.by_numba = uses_numba(fits[0].estimator)
         self.made: list[Any] = []  # of Fold, or of DeviceFold
         self._numbers: dict[bytes, int] = {}
         self._shares: dict[tuple, Any] = {}
         self._target = self.data.target.cpu().numpy()
-        self.columns = self._used_columns(fits[0].estimator.solver)
         trains = {id(fit.rows): fit.rows for fit in fits}  # those of one fold share the array
         n_factors = len(fits) * self.data.codec.n_outputs // len(trains)
         joined = None if self.data.rows.is_sparse else _joined(list(trains.values()), n_factors)
@@ -126,39 +142,34 @@ class _Folds:
         self.is_joined = joined is not None
         if joined is not None:
             trains = dict.fromkeys(trains, joined)
+        self._order = self._order_of_columns(fits[0].estimator.solver)
         self._rows = {key: self._in_order(rows) for key, rows in trains.items()}
 
     def _in_order(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows of a fold in the order in which they are laid out."""
         if is_on_device(self.data):
             return rows
-        return rows[np.argsort(self._target[rows], kind="stable")]
+        of_rows = self._target[rows], self._order.has_rare[rows]
+        return rows[np.lexsort(of_rows)]
 
-    def _used_columns(self, solver: str) -> np.ndarray:
-        """Return the columns that are not zero in all rows, as many pixels of images are.
+    def _order_of_columns(self, solver: str) -> ColumnOrder:
+        """Return the columns to compute with.
 
-        The gradient by the others' coefficients is zero, and L-BFGS leaves these at zero. Newton's
+        The gradient by coefficients of zeros is zero, and L-BFGS leaves these at zero. Newton's
         methods may meet a singular matrix there and have to meet it here.
         """
         rows = self.data.rows
-        used = np.zeros(rows.n_features, bool)
         if rows.is_sparse or is_on_device(self.data) or solver != "lbfgs":
-            used[:] = True
-        for start in range(0, rows.n, rows.block_rows):
-            if used.all():
-                break
-            part = rows.slice(start, min(start + rows.block_rows, rows.n), aligned=False)
-            used |= part.numpy().any(axis=0)
-        used[:1] = True  # some column has to be left
-        return np.flatnonzero(used)
+            return all_columns(rows)
+        return order_columns(rows, 0 if self.is_joined else self._n_factors)
 
     def spread(self, params: np.ndarray) -> np.ndarray:
         """Return parameters (K, D) of the used columns as those of all columns."""
-        n_features, n_used = self.data.rows.n_features, len(self.columns)
+        n_features, n_used = self.data.rows.n_features, len(self._order.columns)
         if n_used == n_features:
             return params
         spread = np.zeros((len(params), n_features + params.shape[1] - n_used))
-        spread[:, self.columns] = params[:, :n_used]
+        spread[:, self._order.columns] = params[:, :n_used]
         spread[:, n_features:] = params[:, n_used:]
         return spread
 
@@ -171,20 +182,26 @@ class _Folds:
             self.made.append(self._make(index))
         return self._numbers[key]
 
-    def _make(self, index: np.ndarray) -> Fold | DeviceFold:
-        rows = self.data.rows
+    def _make(self, index: np.ndarray) -> Fold | PartedFold | DeviceFold:
+        rows, order = self.data.rows, self._order
         if is_on_device(self.data):
             return self._make_on_device(index)
         dtype = numpy_dtype(rows.dtype)
         X = rows.csr[index] if rows.is_sparse else rows.take(torch.from_numpy(index)).numpy()
-        if len(self.columns) < rows.n_features:
-            X = X[:, self.columns]
-        return (SparseFold if rows.is_sparse else Fold)(
-            X.astype(dtype, copy=False),
-            self._target[index],
-            len(self.data.codec.classes),
+        dense = NumbaFold if self.by_numba else Fold
+        make = partial(
+            SparseFold if rows.is_sparse else dense,
+            n_classes=len(self.data.codec.classes),
             fit_intercept=self.fit_intercept,
         )
+        if not order.is_plain:
+            X = X[:, order.columns]
+        X, target = X.astype(dtype, copy=False), self._target[index]
+        n_plain = len(index) - int(order.has_rare[index].sum()) if order.n_rare else 0
+        if 0 < n_plain < len(index):
+            plain = make(X[:n_plain, order.n_rare :], target[:n_plain])
+            return PartedFold(plain, make(X[n_plain:], target[n_plain:]))
+        return make(X, target)
 
     def _make_on_device(self, index: np.ndarray) -> DeviceFold:
         rows, device = self.data.rows, self.data.device

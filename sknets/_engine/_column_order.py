@@ -1,0 +1,100 @@
+"""Columns of X that are zero in most rows, as many pixels of images are, and the rows without them.
+
+A product with zeros is not computed: columns of nothing else are left out, and the rare ones
+beside the rows that have none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sknets._data import Rows
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Share of the multiply-adds, and number of them in a pass, that have to be saved.
+_LEAST_SHARE = 0.05
+_LEAST_WORK = 2e6
+
+
+@dataclass(frozen=True)
+class ColumnOrder:
+    """The columns to compute with.
+
+    Attributes
+    ----------
+    columns : ndarray of int
+        The columns that are not zero in all rows, the rare ones first; one at least.
+    n_rare : int
+        How many are rare.
+    has_rare : ndarray of shape (n,), bool
+        Whether a row is not zero in all rare columns.
+    is_plain : bool
+        Whether these are all columns, in the order of X.
+    """
+
+    columns: Array
+    n_rare: int
+    has_rare: Array
+    is_plain: bool
+
+
+def all_columns(rows: Rows) -> ColumnOrder:
+    """Return all columns, none of which is rare."""
+    return ColumnOrder(np.arange(rows.n_features), 0, np.zeros(rows.n, bool), True)
+
+
+def order_columns(rows: Rows, n_factors: int) -> ColumnOrder:
+    """Return the columns that are not zero in all rows, the rare ones first if that pays.
+
+    Parameters
+    ----------
+    rows : Rows
+        X, dense.
+    n_factors : int
+        Rows of the left factor that X is multiplied with.
+    """
+    counts = np.zeros(rows.n_features, np.int64)
+    for _, is_set in _patterns(rows):
+        counts += np.count_nonzero(is_set, axis=0)
+    used = np.flatnonzero(counts)
+    if not len(used):  # some column has to be left
+        used = np.arange(1)
+    by_rarity = used[np.argsort(counts[used], kind="stable")]
+    first = np.full(rows.n, len(used))  # place of the rarest column that a row has
+    n_rare = 0
+    if counts[used].min() < rows.n:
+        for here, is_set in _patterns(rows):
+            of_rows = is_set[:, by_rarity]
+            first[here] = np.where(of_rows.any(axis=1), of_rows.argmax(axis=1), len(used))
+        n_rare = _number_of_rare(first, len(used), n_factors)
+    columns = np.append(by_rarity[:n_rare], np.sort(by_rarity[n_rare:]))
+    is_plain = n_rare == 0 and len(used) == rows.n_features
+    return ColumnOrder(columns, n_rare, first < n_rare, is_plain)
+
+
+def _patterns(rows: Rows) -> Iterator[tuple[slice, Array]]:
+    """Yield where rows are not zero, (b, F), for some rows after the other."""
+    for start in range(0, rows.n, rows.block_rows):
+        stop = min(start + rows.block_rows, rows.n)
+        yield slice(start, stop), rows.slice(start, stop, aligned=False).numpy() != 0
+
+
+def _number_of_rare(first: Array, n_columns: int, n_factors: int) -> int:
+    """Return of how many columns it saves most to leave them out beside rows without them.
+
+    `first` (n,) are the numbers of the rarest columns that rows have.
+    """
+    n_rare = np.arange(n_columns)  # one column stays
+    with_rarer = np.cumsum(np.bincount(first, minlength=n_columns + 1))[:n_columns]
+    n_without = len(first) - np.append(0, with_rarer[:-1])
+    saved = n_without * n_rare
+    best = int(saved.argmax())
+    is_worth_it = saved[best] >= max(
+        _LEAST_SHARE * len(first) * n_columns, _LEAST_WORK / max(1, n_factors)
+    )
+    return best if is_worth_it and n_factors else 0
