@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from sknets._data import Rows
 from sknets._engine import NUMBA_ACTIVATIONS, check_numba, import_numba
 from sknets._nn import OPTIMISERS
 
@@ -67,22 +66,19 @@ def check_numba_fit(estimator: Any, module: nn.Module, device: torch.device) -> 
     _check_device(device)
 
 
-def check_numba_linear(estimator: Any, rows: Rows) -> None:
-    """Raise if a linear model asks for Numba with X or a device that it does not cover.
+def check_numba_linear(estimator: Any, device: torch.device) -> None:
+    """Raise if a linear model asks for Numba with a device that it does not cover.
 
     Raises
     ------
     ImportError
         If Numba is not installed.
     ValueError
-        If it does not cover them.
+        If it does not cover it.
     """
-    if not uses_numba(estimator):
-        return
-    import_numba()
-    _check_device(rows.device)
-    if rows.is_sparse:
-        raise ValueError('X must be dense with compile="numba", got a sparse one.')
+    if uses_numba(estimator):
+        import_numba()
+        _check_device(device)
 
 
 def _check_device(device: torch.device) -> None:

@@ -112,11 +112,11 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         "auto" is X's precision on the CPU and float32 on a GPU. "bf16" is for "adam" and "sgd"; the
         other solvers raise ValueError.
     compile : False or "numba", default=False
-        "numba" computes in compiled code, with results that are equal to rounding. It is for
-        "lbfgs", dense X and a CPU; anything else raises ValueError. A vectorised search of many
-        settings gains most. A fit by itself gains where X has up to 2 MB; beyond, products take its
-        time in either way. It needs ``pip install "sknets[numba]"``, and takes some seconds to
-        compile when it first runs on a machine.
+        "numba" computes losses and gradients in compiled code, with results that are equal to
+        rounding. It is for "lbfgs" on a CPU; anything else raises ValueError. A vectorised search
+        of dense X gains most. A fit by itself gains where X has up to 2 MB; a larger one, or a
+        sparse one, is computed as without it. It needs ``pip install "sknets[numba]"``, and takes
+        some seconds to compile when it first runs on a machine.
     batch_size : int or "auto", default="auto"
         Rows of a mini-batch; "auto" is ``min(200, n_samples)``. Of "adam" and "sgd": under the
         other solvers, any value but the default raises ValueError.
@@ -338,7 +338,7 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
             X, y, sample_weight, class_weight=None if balanced else self.class_weight
         )
         self._check_classes(data.codec)
-        check_numba_linear(self, data.rows)
+        check_numba_linear(self, data.device)
         if balanced:
             weight = balanced_weights(
                 data.sample_weight, data.target, len(data.codec.classes), data.rows.dtype

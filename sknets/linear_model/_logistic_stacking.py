@@ -98,7 +98,7 @@ class LogisticStacker(LinearStacker):
                 try:
                     fit.estimator._check_settings()
                     fit.estimator._check_classes(data.codec)
-                    check_numba_linear(fit.estimator, data.rows)
+                    check_numba_linear(fit.estimator, data.device)
                     models.append(_make_model(fit, folds))
                 except ValueError as error:  # a bad value of one touches no other
                     fit.error = error
@@ -130,7 +130,7 @@ class _Folds:
     def __init__(self, fits: Sequence[StackedFit]) -> None:
         self.data = fits[0].data
         self.fit_intercept = fits[0].estimator.fit_intercept
-        self.by_numba = uses_numba(fits[0].estimator)
+        self.by_numba = uses_numba(fits[0].estimator) and not fits[0].data.rows.is_sparse
         self.made: list[Any] = []  # of Fold, or of DeviceFold
         self._numbers: dict[bytes, int] = {}
         self._shares: dict[tuple, Any] = {}
@@ -165,9 +165,9 @@ class _Folds:
 
     def spread(self, params: np.ndarray) -> np.ndarray:
         """Return parameters (K, D) of the used columns as those of all columns."""
-        n_features, n_used = self.data.rows.n_features, len(self._order.columns)
-        if n_used == n_features:
+        if self._order.is_plain:
             return params
+        n_features, n_used = self.data.rows.n_features, len(self._order.columns)
         spread = np.zeros((len(params), n_features + params.shape[1] - n_used))
         spread[:, self._order.columns] = params[:, :n_used]
         spread[:, n_features:] = params[:, n_used:]

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from sknets._engine._numba_math import exp, sigmoid, tanh
+from sknets._engine._numba_math import exp, log, log1p, sigmoid, tanh
 
 FUNCTIONS = {
     "exp": (exp, np.exp),
@@ -33,12 +33,30 @@ def test_within_a_few_units_in_the_last_place(name, dtype):
     rng = np.random.RandomState(0)
     last = 86.9 if dtype is np.float32 else 707.9
     sizes = np.concatenate([rng.uniform(0, last, 20_000), 10.0 ** rng.uniform(-30, 0, 20_000), [0]])
-    x = -sizes if name == "exp" else np.concatenate([-sizes, sizes])
+    x = np.concatenate([-sizes, sizes])
     x = x.astype(dtype)
     wanted = reference(x.astype(np.longdouble))
     error = np.abs(each(function, x) - wanted) / np.maximum(np.abs(wanted), np.finfo(dtype).tiny)
     # Of the sizes at which the sum of a sigmoid rounds, both it and the quotient do.
     assert error.max() < (1 if name == "exp" else 3) * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logarithms(dtype):
+    rng = np.random.RandomState(0)
+    last = np.log10(np.finfo(dtype).max) - 1
+    near_1 = np.concatenate([rng.uniform(0.5, 2, 20_000), 1 + 10.0 ** rng.uniform(-8, -1, 20_000)])
+    x = np.concatenate([10.0 ** rng.uniform(-last, last, 20_000), near_1, [0.5, 1, 2]])
+    below_1 = np.concatenate([rng.uniform(0, 1, 20_000), 10.0 ** rng.uniform(-last, 0, 20_000)])
+    for function, reference, values in (
+        (log, np.log, x),
+        (log1p, np.log1p, np.append(below_1, [0, 1])),
+    ):
+        values = values.astype(dtype)
+        wanted = reference(values.astype(np.longdouble))
+        error = np.abs(each(function, values) - wanted)
+        assert (error <= 3 * np.finfo(dtype).eps * np.abs(wanted)).all()
+    np.testing.assert_array_equal(each(log, np.array([np.inf, np.nan], dtype)), [np.inf, np.nan])
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(np.float32, 87.5), (np.float64, 709.0)])

@@ -39,6 +39,11 @@ _INSTANCES: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"conv_channels": (4,), "hidden_layer_sizes": (8,), **_EPOCHS},
     ),
     "LogisticRegression": ("sknets.linear_model", "LogisticRegression", {}),
+    "LogisticRegression-numba": (
+        "sknets.linear_model",
+        "LogisticRegression",
+        {"compile": "numba"},
+    ),
     "LogisticRegression-adam": (
         "sknets.linear_model",
         "LogisticRegression",

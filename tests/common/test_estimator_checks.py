@@ -20,6 +20,7 @@ _QUICK = {"learning_rate_init": 0.05, "max_iter": 50}
 ESTIMATORS = [
     Perceptron(),
     *(LogisticRegression(solver=solver) for solver in LOGISTIC_SOLVERS),
+    LogisticRegression(device="cpu", compile="numba"),
     *(MLPClassifier(solver=solver) for solver in NETWORK_SOLVERS),
     MLPClassifier(device="cpu", compile="numba"),
     CNNClassifier(),

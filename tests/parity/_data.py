@@ -18,3 +18,15 @@ def breast_cancer(n=None):
 def multilabel_digits(n):
     X, y = first_digits(n)
     return X, np.stack([y % 2 == 0, y > 4, y == 3], axis=1).astype(int)
+
+
+def rare_columns(n_classes, n=20_000):
+    """Rows of which one in ten has one of 60 columns; the other 60 are among these."""
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((n, 120))
+    rare = np.zeros((n, 60))
+    some = rng.permutation(n)[: n // 10]
+    rare[some, rng.randint(0, 60, len(some))] = rng.standard_normal(len(some))
+    X[:, ::2] = rare
+    logits = X @ rng.standard_normal((120, n_classes)) / 4 + rng.gumbel(size=(n, n_classes))
+    return X, logits.argmax(axis=1)

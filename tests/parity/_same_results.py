@@ -5,6 +5,8 @@ from sklearn.model_selection import GridSearchCV
 
 from sknets.model_selection import VectorizedGridSearchCV
 
+SETTINGS = {"cv": 3, "return_train_score": True}
+
 
 def assert_same_results(ours, theirs, atol=1e-9):
     assert list(ours.cv_results_) == list(theirs.cv_results_)
@@ -20,9 +22,8 @@ def assert_same_results(ours, theirs, atol=1e-9):
 
 def search_both_ways(estimator, grid, X, y):
     """Return a vectorised search and scikit-learn's; their results are the same."""
-    settings = {"cv": 3, "return_train_score": True}
-    theirs = GridSearchCV(estimator, grid, **settings).fit(X, y)
-    ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
+    theirs = GridSearchCV(estimator, grid, **SETTINGS).fit(X, y)
+    ours = VectorizedGridSearchCV(estimator, grid, **SETTINGS).fit(X, y)
     assert_same_results(ours, theirs)
     return ours, theirs
 

@@ -14,8 +14,9 @@ from sklearn.preprocessing import StandardScaler
 
 from sknets import VectorizedGridSearchCV
 from sknets.linear_model import LogisticRegression
-from tests.parity._data import breast_cancer, first_digits
+from tests.parity._data import breast_cancer, first_digits, rare_columns
 from tests.parity._same_results import (
+    SETTINGS,
     assert_same_results,
     search_both_ways,
     search_estimators,
@@ -26,6 +27,8 @@ from tests.parity._same_results import (
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 CS = [1e-3, 0.1, 1.0, 100.0]
+
+each_way = pytest.mark.parametrize("compile", [False, "numba"], ids=["", "numba"])
 
 
 def digits(n=400):
@@ -86,6 +89,24 @@ def test_logistic_regression(name):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n, (each, grid, _) in LOGISTIC.items()
+        if "solver" not in grid and each.solver == "lbfgs"
+    ],
+)
+def test_compiled(name):
+    estimator, grid, load = LOGISTIC[name]
+    X, y = load()
+    compiled = clone(estimator).set_params(compile="numba")
+    ours, theirs = search_both_ways(compiled, grid, X, y)
+    assert stacked_share(ours) == 1
+    for search in (ours, theirs):
+        assert_same_results(search, GridSearchCV(estimator, grid, **SETTINGS).fit(X, y))
+
+
+@pytest.mark.parametrize(
     "name", [n for n in LOGISTIC if n not in ("tol", "max_iter", "several solvers")]
 )
 def test_probabilities_at_a_small_tol(name):
@@ -100,14 +121,22 @@ def test_probabilities_at_a_small_tol(name):
     assert_same_results(ours, theirs, atol=1e-6)
 
 
-@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton-cholesky", "proximal-newton"])
+@pytest.mark.parametrize(
+    ("solver", "compile"),
+    [
+        ("lbfgs", False),
+        ("lbfgs", "numba"),
+        ("newton-cg", False),
+        ("newton-cholesky", False),
+        ("proximal-newton", False),
+    ],
+)
 @pytest.mark.parametrize(("load", "C"), [(digits, 0.1), (breast_cancer, 0.1), (iris, 1.0)])
-def test_a_stacked_fit_takes_the_steps_of_a_single_one(load, C, solver):
+def test_a_stacked_fit_takes_the_steps_of_a_single_one(load, C, solver, compile):
     X, y = load()
     every = np.arange(len(y))
-    search = VectorizedGridSearchCV(
-        logistic(solver=solver), {"C": [C]}, cv=[(every, every[:9])], refit=False
-    )
+    estimator = logistic(C=C, solver=solver, compile=compile)
+    search = VectorizedGridSearchCV(estimator, {"C": [C]}, cv=[(every, every[:9])], refit=False)
     stacked = search_estimators(search, X, y)[0]
     alone = logistic(C=C, solver=solver).fit(X, y)
     assert stacked.n_iter_ == alone.n_iter_
@@ -161,44 +190,76 @@ def steps_of_stacked_and_single_fits(estimator, X, y, cv, sample_weight=None):
         np.testing.assert_allclose(stacked.intercept_, alone.intercept_, atol=1e-8)
 
 
+@each_way
 @pytest.mark.parametrize("n_folds", [2, 10], ids=["folds apart", "folds joined"])
 @pytest.mark.parametrize("load", [breast_cancer, iris])
 @pytest.mark.parametrize("is_weighted", [False, True])
-def test_folds_that_are_multiplied_together_have_nothing_of_each_other(load, n_folds, is_weighted):
+def test_folds_that_are_multiplied_together_have_nothing_of_each_other(
+    load, n_folds, is_weighted, compile
+):
     X, y = load()
     weight = np.arange(len(y)) % 3 + 0.5 if is_weighted else None
     cv = list(StratifiedKFold(n_folds).split(X, y))
-    steps_of_stacked_and_single_fits(logistic(), X, y, cv, weight)
+    steps_of_stacked_and_single_fits(logistic(compile=compile), X, y, cv, weight)
 
 
-def test_a_fold_with_rows_many_times():
+@each_way
+def test_a_fold_with_rows_many_times(compile):
     X, y = iris()
     rng = np.random.RandomState(0)
     cv = [(rng.randint(0, len(y), len(y)), np.arange(20)) for _ in range(3)]
-    steps_of_stacked_and_single_fits(logistic(), X, y, cv)
+    steps_of_stacked_and_single_fits(logistic(compile=compile), X, y, cv)
 
 
+@each_way
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("load", [digits, breast_cancer])
-def test_columns_of_zeros_get_no_weight(load, fit_intercept):
+def test_columns_of_zeros_get_no_weight(load, fit_intercept, compile):
     X, y = load()
     X = np.insert(X, [0, 5, 5, X.shape[1]], 0.0, axis=1)
     cv = list(StratifiedKFold(5).split(X, y))
-    steps_of_stacked_and_single_fits(logistic(fit_intercept=fit_intercept), X, y, cv)
+    steps_of_stacked_and_single_fits(
+        logistic(fit_intercept=fit_intercept, compile=compile), X, y, cv
+    )
 
 
-def test_nothing_but_zeros():
+@each_way
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize(
+    ("n_classes", "fit_intercept"), [(2, True), (2, False), (3, True), (3, False)]
+)
+def test_columns_that_few_rows_have(n_classes, fit_intercept, is_weighted, compile):
+    X, y = rare_columns(n_classes)
+    weight = np.arange(len(y)) % 3 / 2 if is_weighted else None
+    cv = list(StratifiedKFold(3).split(X, y))
+    estimator = logistic(fit_intercept=fit_intercept, max_iter=6, compile=compile)
+    steps_of_stacked_and_single_fits(estimator, X, y, cv, weight)
+
+
+@each_way
+@pytest.mark.parametrize("of_all", [False, True])
+def test_a_fold_of_rows_with_rare_columns_or_of_rows_without(of_all, compile):
+    X, y = rare_columns(3)
+    rows = np.flatnonzero(X[:, ::2].any(axis=1) == of_all)
+    cv = [(rows, rows[:9]), *StratifiedKFold(3).split(X, y)]
+    steps_of_stacked_and_single_fits(logistic(max_iter=6, compile=compile), X, y, cv)
+
+
+@each_way
+def test_nothing_but_zeros(compile):
     X, y = iris()
     cv = list(StratifiedKFold(5).split(X, y))
-    steps_of_stacked_and_single_fits(logistic(), 0 * X, y, cv)
+    steps_of_stacked_and_single_fits(logistic(compile=compile), 0 * X, y, cv)
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("solver", ["lbfgs", "proximal-newton"])
-def test_folds_on_threads(solver):
+@pytest.mark.parametrize(
+    ("solver", "compile"), [("lbfgs", False), ("lbfgs", "numba"), ("proximal-newton", False)]
+)
+def test_folds_on_threads(solver, compile):
     X, y = digits(1797)
     grid = {"C": np.logspace(-4, 4, 15 if solver == "lbfgs" else 10)}
-    estimator = logistic(max_iter=3 if solver == "lbfgs" else 1, solver=solver)
+    estimator = logistic(max_iter=3 if solver == "lbfgs" else 1, solver=solver, compile=compile)
     settings = {"cv": 5, "scoring": "neg_log_loss"}
     ours = VectorizedGridSearchCV(estimator, grid, **settings).fit(X, y)
     assert stacked_share(ours) == 1
@@ -232,12 +293,13 @@ def test_a_warning_of_max_iter_is_the_same_alone():
     assert len(caught) == 3
 
 
+@each_way
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 3.0}])
-def test_sample_weight(class_weight):
+def test_sample_weight(class_weight, compile):
     X, y = iris()
     weight = np.random.RandomState(0).uniform(size=len(y))
     weight[::7] = 0.0
-    estimator = logistic(class_weight=class_weight)
+    estimator = logistic(class_weight=class_weight, compile=compile)
     theirs = GridSearchCV(estimator, {"C": CS}, cv=3).fit(X, y, sample_weight=weight)
     ours = VectorizedGridSearchCV(estimator, {"C": CS}, cv=3).fit(X, y, sample_weight=weight)
     assert_same_results(ours, theirs)
@@ -254,21 +316,23 @@ def test_pipeline():
     assert stacked_share(ours) == 1
 
 
-def test_float32():
+@each_way
+def test_float32(compile):
     X, y = digits()
     X = X.astype(np.float32)
-    theirs = GridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
-    ours = VectorizedGridSearchCV(logistic(), {"C": CS}, cv=3).fit(X, y)
+    theirs = GridSearchCV(logistic(compile=compile), {"C": CS}, cv=3).fit(X, y)
+    ours = VectorizedGridSearchCV(logistic(compile=compile), {"C": CS}, cv=3).fit(X, y)
     assert_same_results(ours, theirs, atol=1 / 130)
     assert stacked_share(ours) == 1
     assert ours.best_estimator_.coef_.dtype == np.float32
 
 
+@each_way
 @pytest.mark.parametrize("C", [1e-3, 1.0, 1e3])
-def test_float32_loses_no_more_than_a_single_fit(C):
+def test_float32_loses_no_more_than_a_single_fit(C, compile):
     X, y = load_iris(return_X_y=True)
     X, every = X.astype(np.float32), np.arange(len(y))
-    estimator = logistic(tol=1e-7, max_iter=1000, C=C)
+    estimator = logistic(tol=1e-7, max_iter=1000, C=C, compile=compile)
     search = VectorizedGridSearchCV(estimator, {"C": [C]}, cv=[(every, every[:9])], refit=False)
     stacked = search_estimators(search, X, y)[0].history_["train_loss"]
     alone = clone(estimator).fit(X, y).history_["train_loss"]
@@ -287,21 +351,27 @@ def test_sparse_rows(load, solver):
     assert stacked_share(ours) == 1
 
 
-def test_a_fold_without_a_class():
+@each_way
+def test_a_fold_without_a_class(compile):
     X, y = iris()
     folds = PredefinedSplit(np.where(y == 2, 0, np.arange(len(y)) % 2 + 1))  # fold 0 is class 2
     settings = {"cv": folds, "return_train_score": True}
-    theirs = GridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
-    ours = VectorizedGridSearchCV(logistic(), {"C": CS}, **settings).fit(X, y)
+    theirs = GridSearchCV(logistic(compile=compile), {"C": CS}, **settings).fit(X, y)
+    ours = VectorizedGridSearchCV(logistic(compile=compile), {"C": CS}, **settings).fit(X, y)
     assert_same_results(ours, theirs)
     assert stacked_share(ours) == 1
 
 
-def test_logits_beyond_exp():
+@each_way
+def test_logits_beyond_exp(compile):
     X, y = breast_cancer()
     X = 1e4 * X
-    theirs = GridSearchCV(logistic(max_iter=20), {"C": [1.0, np.inf]}, cv=3).fit(X, y)
-    ours = VectorizedGridSearchCV(logistic(max_iter=20), {"C": [1.0, np.inf]}, cv=3).fit(X, y)
+    theirs = GridSearchCV(logistic(max_iter=20, compile=compile), {"C": [1.0, np.inf]}, cv=3).fit(
+        X, y
+    )
+    ours = VectorizedGridSearchCV(
+        logistic(max_iter=20, compile=compile), {"C": [1.0, np.inf]}, cv=3
+    ).fit(X, y)
     assert_same_results(ours, theirs)
     assert stacked_share(ours) == 1
 
@@ -330,11 +400,14 @@ def test_a_bad_candidate_fails_alone(bad, message):
     )
 
 
-def test_values_that_overflow_fail_as_they_do_alone():
+@each_way
+def test_values_that_overflow_fail_as_they_do_alone(compile):
     X, y = breast_cancer()
     X = X * 1e200
     with pytest.raises(ValueError, match="must stay finite") as alone:
-        logistic().fit(X, y)
+        logistic(compile=compile).fit(X, y)
     with pytest.raises(ValueError, match="must stay finite") as stacked:
-        VectorizedGridSearchCV(logistic(), {"C": [1.0]}, cv=3, error_score="raise").fit(X, y)
+        VectorizedGridSearchCV(
+            logistic(compile=compile), {"C": [1.0]}, cv=3, error_score="raise"
+        ).fit(X, y)
     assert str(stacked.value).startswith(str(alone.value)[:40])
