@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from sklearn.metrics import log_loss
 from skorch import NeuralNetClassifier  # noqa: TID251 - a contender
@@ -30,6 +31,9 @@ def exact_epochs(hidden: Sequence[int], epochs: int) -> dict[str, Any]:
         "n_iter_no_change": epochs + 1,
         "random_state": 0,
     }
+
+
+each_way = pytest.mark.parametrize("compile", [False, "numba"], ids=["", "numba"])
 
 
 def way(compile: bool | str) -> str:

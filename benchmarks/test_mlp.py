@@ -16,6 +16,7 @@ import sknets.neural_network
 from benchmarks.contenders import (
     BATCH_SIZE,
     Job,
+    each_way,
     exact_epochs,
     fit_skorch,
     fit_tutorial_loop,
@@ -73,9 +74,6 @@ def _not_compiled(clf: Any, X: np.ndarray, y: np.ndarray, quality: Any) -> list[
 def _sklearn(X: np.ndarray, y: np.ndarray, hidden: Sequence[int], epochs: int) -> Contender:
     theirs = sklearn.neural_network.MLPClassifier(**exact_epochs(hidden, epochs))
     return Contender("scikit-learn", lambda: theirs.fit(X, y), log_loss_of(X, y))
-
-
-each_way = pytest.mark.parametrize("compile", [False, "numba"], ids=["", "numba"])
 
 
 @each_way

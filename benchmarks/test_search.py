@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier  # noqa: TID251 - a contender
 from torch import nn
 
-from benchmarks.contenders import BATCH_SIZE, exact_epochs, make_mlp, way
+from benchmarks.contenders import BATCH_SIZE, each_way, exact_epochs, make_mlp, way
 from benchmarks.data import digits, mnist, table
 from benchmarks.race import NOT_COMPILED, OURS, Agreement, Contender, race
 from benchmarks.report import Curve, threads_text
@@ -55,7 +55,7 @@ def _skorch(X: np.ndarray, y: np.ndarray, hidden: tuple[int, ...], epochs: int) 
     )
 
 
-@pytest.mark.parametrize("compile", [False, "numba"], ids=["", "numba"])
+@each_way
 @pytest.mark.parametrize(
     ("hidden", "targets"),
     [
@@ -103,17 +103,24 @@ def _logistic_data(name: str) -> tuple[np.ndarray, np.ndarray]:
     return StandardScaler().fit_transform(X), y
 
 
+@each_way
 @pytest.mark.parametrize("name", ["breast cancer", "digits"])
-def test_search_logistic(run_race, size, name):
+def test_search_logistic(run_race, size, name, compile):
     X, y = _logistic_data(name)
     n_values, folds = size((20, 10), (3, 3))
     grid = {"C": np.logspace(-4, 4, n_values)}  # the range of LogisticRegressionCV
-    ours = VectorizedGridSearchCV(LogisticRegression(device="cpu"), grid, cv=folds)
+    logistic = LogisticRegression(device="cpu", compile=compile)
+    ours = VectorizedGridSearchCV(logistic, grid, cv=folds)
+    plain = clone(ours).set_params(estimator__compile=False)
     theirs = GridSearchCV(sklearn.linear_model.LogisticRegression(), grid, cv=folds, n_jobs=2)
     run_race(
         f"Search, LogisticRegression {name} {X.shape[0]}×{X.shape[1]}, {n_values} C × "
-        f"{folds} folds, default tol, float64",
-        [_contender(OURS, ours, X, y), _contender("scikit-learn", theirs, X, y)],
+        f"{folds} folds, default tol, float64{way(compile)}",
+        [
+            _contender(OURS, ours, X, y),
+            _contender("scikit-learn", theirs, X, y),
+            *([_contender(NOT_COMPILED, plain, X, y)] if compile else []),
+        ],
         rounds=size(7, 2),
         # Both take the same steps; rounding may put a row or two on the other side.
         agreement=Agreement("mean test accuracy", abs=1e-4),
