@@ -198,7 +198,8 @@ class _Walk:
         """Stop the models that are done."""
         values, allowed = self.values[rows], self.max_iter[rows]
         size = np.maximum(np.maximum(np.abs(before), np.abs(values)), 1.0)
-        largest = np.abs(self.grads[rows]).max(axis=1)
+        grads = self.grads if len(rows) == len(self.grads) else self.grads[rows]
+        largest = np.maximum(grads.max(axis=1), -grads.min(axis=1))
         nothing_gained = before - values <= _EPS * size
         rounds, far = self.stack.dtype == np.float32, largest > FAR_FROM_TOL * self.tol[rows]
         reasons = (

@@ -133,8 +133,9 @@ class LogisticStack:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             shifted = self.needs_shift(params, models)
             for fold, here in self.by_fold(models):
+                some = self._apart(params, here)
                 values[here], grads[here] = self._in_fold(
-                    fold, params[here], models[here], shifted=bool(shifted[here].any())
+                    fold, params[some], models[some], shifted=bool(shifted[some].any())
                 )
             n_penalised = self.shape[1] - int(self.fit_intercept)
             coef = params.reshape(-1, *self.shape)[:, :, :n_penalised]
@@ -159,6 +160,14 @@ class LogisticStack:
     def make_memory(self, n_models: int) -> Memory:
         """Return what L-BFGS remembers of so many models."""
         return Memory(n_models, self.size)
+
+    def _apart(self, params: Array, where: Array) -> Array:
+        """Return those of the models of a fold that stand at points of their own.
+
+        In the first two passes all of them stand at one, before their penalties take them apart.
+        """
+        is_one = not self._is_weighted and (params[where[0]] == params[where[-1]]).all()
+        return where[:1] if is_one and (params[where] == params[where[0]]).all() else where
 
     def by_fold(self, models: Array) -> Iterator[tuple[int, Array]]:
         """Yield the folds of some models, and where in `models` those of the fold stand."""

@@ -73,15 +73,28 @@ class NumbaLogisticStack(LogisticStack):
         n_penalised = self.shape[1] - int(self.fit_intercept)
         _numba_logistic.penalties(params, self.l2[models], n_penalised, values, grads)
         for number, where in self.by_fold(models):
-            fold, share = self.folds[number], self.shares(number, models[where])
-            if share is None:
-                share = np.full((1, fold.n), 1 / fold.n, self.dtype)
-            first = 0
-            for part, _ in fold.parts:
-                of_part = np.ascontiguousarray(share[:, first : first + part.n])
-                part.add_losses_gradients(params, where, of_part, values, grads)
-                first += part.n
+            some = self._apart(params, where)
+            if len(some) == len(where):
+                self._add(number, models[where], params, where, values, grads)
+            else:
+                value, grad = np.zeros(1), np.zeros((1, *self.shape))
+                self._add(number, models[some], params[some], np.arange(1), value, grad)
+                values[where] += value
+                grads[where] += grad
         return values, grads.reshape(len(models), -1)
+
+    def _add(
+        self, number: int, models: Array, params: Array, where: Array, values: Array, grads: Array
+    ) -> None:
+        """Add the losses and gradients of some models in their fold."""
+        fold, share = self.folds[number], self.shares(number, models)
+        if share is None:
+            share = np.full((1, fold.n), 1 / fold.n, self.dtype)
+        first = 0
+        for part, _ in fold.parts:
+            of_part = np.ascontiguousarray(share[:, first : first + part.n])
+            part.add_losses_gradients(params, where, of_part, values, grads)
+            first += part.n
 
 
 class NumbaRows:
