@@ -1,4 +1,8 @@
-"""What ``compile="numba"`` covers: it never trains in another way without a word."""
+"""What ``compile="numba"`` covers. A net that it does not cover is an error.
+
+A linear model has no other results by it, and computes what compiled code is no faster at as
+without it: a search may end in one fit of another size, and X is sparse or not.
+"""
 
 from __future__ import annotations
 

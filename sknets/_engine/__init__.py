@@ -27,7 +27,8 @@ from sknets._engine._numba_epochs import (
     make_numba_epoch,
 )
 from sknets._engine._numba_extra import import_numba
-from sknets._engine._numba_logistic_stack import NumbaFold, NumbaLogisticStack
+from sknets._engine._numba_fold import NumbaFold
+from sknets._engine._numba_logistic_stack import NumbaLogisticStack
 from sknets._engine._parts import run_parts
 from sknets._engine._progress import HISTORY_COLUMNS, Progress, make_history, say
 from sknets._engine._row_blocks import blocks_of_csr, blocks_of_rows

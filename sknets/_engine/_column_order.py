@@ -16,7 +16,8 @@ from sknets._data import Rows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Share of the multiply-adds, and number of them in a pass, that have to be saved.
+# What has to be saved to be worth the calls that two parts take more: a share of the multiply-adds
+# of a pass, and a number of them.
 _LEAST_SHARE = 0.05
 _LEAST_WORK = 2e6
 
@@ -28,19 +29,20 @@ class ColumnOrder:
     Attributes
     ----------
     columns : ndarray of int
-        The columns that are not zero in all rows, the rare ones first; one at least.
+        The columns that have a number other than zero in some row, the rare ones first; one at
+        least.
     n_rare : int
         How many are rare.
     has_rare : ndarray of shape (n,), bool
-        Whether a row is not zero in all rare columns.
-    is_plain : bool
+        Whether a row has a number other than zero in some rare column.
+    is_identity : bool
         Whether these are all columns, in the order of X.
     """
 
     columns: Array
     n_rare: int
     has_rare: Array
-    is_plain: bool
+    is_identity: bool
 
 
 def all_columns(rows: Rows) -> ColumnOrder:
@@ -49,32 +51,47 @@ def all_columns(rows: Rows) -> ColumnOrder:
 
 
 def order_columns(rows: Rows, n_factors: int) -> ColumnOrder:
-    """Return the columns that are not zero in all rows, the rare ones first if that pays.
+    """Return the columns that are not all zeros, the rare ones first if that pays.
 
     Parameters
     ----------
     rows : Rows
         X, dense.
     n_factors : int
-        Rows of the left factor that X is multiplied with.
+        Rows of the left factor that X is multiplied with; 0 looks for no rare columns.
     """
+    if rows.n * rows.n_features * n_factors < _LEAST_WORK:
+        used = _used_columns(rows)
+        return ColumnOrder(used, 0, np.zeros(rows.n, bool), len(used) == rows.n_features)
     counts = np.zeros(rows.n_features, np.int64)
     for _, is_set in _patterns(rows):
         counts += np.count_nonzero(is_set, axis=0)
-    used = np.flatnonzero(counts)
-    if not len(used):  # some column has to be left
-        used = np.arange(1)
+    used = _at_least_one(counts)
     by_rarity = used[np.argsort(counts[used], kind="stable")]
     first = np.full(rows.n, len(used))  # place of the rarest column that a row has
-    n_rare = 0
     if counts[used].min() < rows.n:
         for here, is_set in _patterns(rows):
             of_rows = is_set[:, by_rarity]
             first[here] = np.where(of_rows.any(axis=1), of_rows.argmax(axis=1), len(used))
-        n_rare = _number_of_rare(first, len(used), n_factors)
+    n_rare = _number_of_rare(first, len(used), n_factors)
     columns = np.append(by_rarity[:n_rare], np.sort(by_rarity[n_rare:]))
-    is_plain = n_rare == 0 and len(used) == rows.n_features
-    return ColumnOrder(columns, n_rare, first < n_rare, is_plain)
+    is_identity = n_rare == 0 and len(used) == rows.n_features
+    return ColumnOrder(columns, n_rare, first < n_rare, is_identity)
+
+
+def _used_columns(rows: Rows) -> Array:
+    """Return the columns that are not all zeros, one at least; of most X, a few rows say it."""
+    used = np.zeros(rows.n_features, bool)
+    for _, is_set in _patterns(rows):
+        used |= is_set.any(axis=0)
+        if used.all():
+            break
+    return _at_least_one(used)
+
+
+def _at_least_one(is_used: Array) -> Array:
+    used = np.flatnonzero(is_used)
+    return used if len(used) else np.arange(1)
 
 
 def _patterns(rows: Rows) -> Iterator[tuple[slice, Array]]:
@@ -87,14 +104,12 @@ def _patterns(rows: Rows) -> Iterator[tuple[slice, Array]]:
 def _number_of_rare(first: Array, n_columns: int, n_factors: int) -> int:
     """Return of how many columns it saves most to leave them out beside rows without them.
 
-    `first` (n,) are the numbers of the rarest columns that rows have.
+    `first` (n,) are the places of the rarest columns that rows have, among all by rarity.
     """
     n_rare = np.arange(n_columns)  # one column stays
-    with_rarer = np.cumsum(np.bincount(first, minlength=n_columns + 1))[:n_columns]
-    n_without = len(first) - np.append(0, with_rarer[:-1])
+    with_rarer = np.cumsum(np.bincount(first, minlength=n_columns + 1))
+    n_without = len(first) - np.append(0, with_rarer[: n_columns - 1])
     saved = n_without * n_rare
     best = int(saved.argmax())
-    is_worth_it = saved[best] >= max(
-        _LEAST_SHARE * len(first) * n_columns, _LEAST_WORK / max(1, n_factors)
-    )
-    return best if is_worth_it and n_factors else 0
+    least = max(_LEAST_SHARE * len(first) * n_columns, _LEAST_WORK / n_factors)
+    return best if saved[best] >= least else 0

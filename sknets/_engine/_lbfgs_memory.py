@@ -15,7 +15,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PAIRS = 10
-"""Pairs of a model, at most."""
+"""Pairs of a model, at most; an even number, for compiled code reads vectors four at a time."""
 
 
 class Memory:
@@ -38,7 +38,7 @@ class Memory:
 
     def forget(self, row: int) -> None:
         """Empty the memory of one model."""
-        for array in (self.inverse, self.yy, self.sy, self.n_updates):
+        for array in (self.pairs, self.inverse, self.yy, self.sy, self.n_updates):
             array[row] = 0
         self.scale[row] = 1.0
 

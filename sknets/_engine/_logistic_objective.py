@@ -29,7 +29,7 @@ from sknets._engine._centring import Centring
 from sknets._engine._logistic_few_rows import FewRows, are_few
 from sknets._engine._logistic_loss import against_overflow, encode_target
 from sknets._engine._logistic_sums import affine, losses_gradients, on_host, split
-from sknets._engine._numba_logistic_stack import NumbaRows
+from sknets._engine._numba_fold import NumbaRows
 from sknets._engine._row_blocks import Blocks, RowBlocks
 
 _CURVATURE_RULE = "The second derivatives of the loss must stay finite"
@@ -58,7 +58,8 @@ class LogisticObjective:
     l2, l1 : float
         Strengths of the penalties, on the scale of the mean loss.
     by_numba : bool
-        Whether rows that are one block in the CPU's memory are for compiled code.
+        Whether compiled code takes rows of three classes or more that are one block in the CPU's
+        memory.
 
     Raises
     ------
@@ -91,18 +92,15 @@ class LogisticObjective:
             penalised[:, -1] = False
         self._penalised = penalised.ravel()
         self._weight = _normalised(sample_weight, blocks, self._sum_dtype)
-        self._few_rows = self._make_few_rows(target if by_numba else None)
+        self._in_memory = self._in_fewer_calls(target, by_numba=by_numba)
 
-    def _make_few_rows(self, numba_target: Tensor | None) -> FewRows | NumbaRows | None:
-        """Return the objective of few rows in memory, in a form that costs fewer calls.
-
-        It is compiled where class numbers are given for that.
-        """
+    def _in_fewer_calls(self, classes: Tensor, *, by_numba: bool) -> FewRows | NumbaRows | None:
+        """Return the objective of rows in memory in a form that costs fewer calls, if that pays."""
         rows, n_outputs = self.blocks.whole, self.n_outputs
         if rows is None:
             return None
-        if numba_target is not None:
-            return NumbaRows(rows, numba_target, self._weight, self.shape)
+        if by_numba and n_outputs > 1:
+            return NumbaRows(rows, classes, self._weight, self.shape)
         if are_few(self.blocks.n, self.blocks.n_features, n_outputs):
             return FewRows(rows, self._target, self._weight, self.shape)
         return None
@@ -152,9 +150,9 @@ class LogisticObjective:
         ValueError
             If either is not finite.
         """
-        if self._few_rows is not None:
+        if self._in_memory is not None:
             with np.errstate(over="ignore", invalid="ignore"):
-                loss, grad = self._few_rows(params)
+                loss, grad = self._in_memory(params)
         else:
             weights, bias = self._split(params)
             alike = self._weight.ndim == 0

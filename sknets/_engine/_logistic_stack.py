@@ -152,7 +152,7 @@ class LogisticStack:
         for number, where in self.by_fold(models):
             fold, share = self.folds[number], self.shares(number, models[where])
             if share is None:
-                share = np.full((1, fold.n), 1 / fold.n, self.dtype)
+                share = self._even_share(number)[None]
             means[where] = fold.backward(share * fold.ones)
         means[:, -1] = 0.0
         return Centring(means, self.shape[0])
@@ -214,7 +214,7 @@ class LogisticStack:
 
     def _shares_of_all(self, fold: int) -> tuple[Any, Array] | None:
         """Return the different weights of the rows of a fold, and each model's place in them."""
-        even = np.full(self.folds[fold].n, 1 / self.folds[fold].n, self.dtype)
+        even = self._even_share(fold)
         distinct: list[Array] = []
         place_of: dict[int, int] = {}
         places = np.zeros(len(self.models), np.intp)
@@ -229,6 +229,11 @@ class LogisticStack:
             return None
         return np.stack(distinct), places
 
+    def _even_share(self, fold: int) -> Array:
+        """Return the equal weights (n,) of the rows of a fold."""
+        n = self.folds[fold].n
+        return np.full(n, 1 / n, self.dtype)
+
     def _in_fold(
         self, number: int, params: Array, models: Array, *, shifted: bool
     ) -> tuple[Array, Array]:
@@ -236,10 +241,8 @@ class LogisticStack:
         fold, share = self.folds[number], self.shares(number, models)
         weights = self.by_class(params)
         values, grads = np.zeros(len(models)), np.zeros(weights.shape, self.dtype)
-        first = 0
-        for part, columns in fold.parts:
-            of_part = None if share is None else share[:, first : first + part.n]
-            first += part.n
+        for part, rows, columns in fold.parts:
+            of_part = None if share is None else share[:, rows]
             value, grad = self._in_part(part, weights[:, columns], of_part, shifted=shifted)
             values += value
             grads[:, columns] += grad

@@ -8,6 +8,7 @@ is part of the key.
 from __future__ import annotations
 
 import inspect
+import sys
 import zlib
 from collections.abc import Callable
 from types import ModuleType
@@ -19,12 +20,12 @@ from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
 
 
 def fingerprint(*modules: ModuleType) -> int | None:
-    """Return a number of the sources of modules, and of the constants of products.
+    """Return a number of the sources of modules and of this one, and of the constants of products.
 
     None without the sources, as in a program that was packed without them.
     """
     try:
-        code = "".join(map(inspect.getsource, modules))
+        code = "".join(map(inspect.getsource, (sys.modules[__name__], *modules)))
     except OSError:
         return None
     return zlib.crc32((code + repr((SMALL_PRODUCT, CUT_PRODUCT))).encode())

@@ -6,22 +6,27 @@ Shapes: B rows of a batch, F features, I inputs and O outputs of a layer, H unit
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from sknets._engine._numba_math import exp, jit_in_order, log, log1p, sigmoid, tanh
+from sknets._engine._numba_math import (
+    exp,
+    jit_in_any_order,
+    jit_in_order,
+    log,
+    log1p,
+    sigmoid,
+    tanh,
+)
 from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
 
 IDENTITY, LOGISTIC, TANH, RELU = range(4)
 
 # Arrays are copied by loops: an assignment takes longer, and seconds to compile, for the message of
-# an error of shapes. Sums may be taken in any order, which vectorises them; numbers that are not
-# finite have to stay what they are, so that they are found.
-_jit = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+# an error of shapes.
 
 _SMALL, _CUT = int(SMALL_PRODUCT), int(CUT_PRODUCT)
 
 
-@_jit
+@jit_in_any_order
 def row_shares(weight, share):
     """Write each row's share of the objective, and return one over the sum of the weights."""
     n = len(share)
@@ -40,7 +45,7 @@ def row_shares(weight, share):
 # -- products -----------------------------------------------------------------------------------
 
 
-@_jit
+@jit_in_any_order
 def multiply(rows, weights, out):
     """Write rows (B, I) times weights (I, O)."""
     n = len(rows)
@@ -50,7 +55,7 @@ def multiply(rows, weights, out):
         np.dot(rows[start:stop], weights, out[start:stop])
 
 
-@_jit
+@jit_in_any_order
 def multiply_transposed(left, right, out, room):
     """Write left (B, I), transposed, times right (B, O); `room` has as many numbers as that."""
     n = len(left)
@@ -67,14 +72,14 @@ def multiply_transposed(left, right, out, room):
                 out[i, j] += part[i, j]
 
 
-@_jit
+@jit_in_any_order
 def _part(n, work):
     """Return of how many rows BLAS does not pack the factors; `work` is that of a row."""
     n_parts = -(-work * n // _SMALL) if _SMALL < work * n <= _CUT else 1
     return -(-n // n_parts)
 
 
-@_jit
+@jit_in_any_order
 def transpose(matrix, out):
     for i in range(matrix.shape[0]):
         for j in range(matrix.shape[1]):
@@ -84,7 +89,7 @@ def transpose(matrix, out):
 # -- activations --------------------------------------------------------------------------------
 
 
-@_jit
+@jit_in_any_order
 def activate(z, bias, activation):
     """Add the bias to the rows of z (B, H), and put the activation's values in their place."""
     zero = z.dtype.type(0)
@@ -103,7 +108,7 @@ def activate(z, bias, activation):
                 row[j] = sigmoid(row[j])
 
 
-@_jit
+@jit_in_any_order
 def multiply_derivative(delta, output, bias_grad, activation):
     """Multiply delta (B, H) by the activation's derivative, and write the sum of its rows."""
     f = delta.dtype.type
@@ -132,7 +137,7 @@ def multiply_derivative(delta, output, bias_grad, activation):
 # As in scikit-learn, no output counts for more than the loss of a probability of eps.
 
 
-@_jit
+@jit_in_any_order
 def softmax_loss(logits, bias, target, share, residual, largest, sums):
     """Return the loss, and write its gradients by the logits.
 
@@ -169,8 +174,9 @@ def softmax_loss(logits, bias, target, share, residual, largest, sums):
     return loss
 
 
-@_jit
+@jit_in_any_order
 def largest_of_columns(matrix, out):
+    """Write the largest numbers of the columns of a matrix (K, B) to a vector (B,)."""
     out[:] = -np.inf
     for k in range(len(matrix)):
         row = matrix[k]
@@ -178,7 +184,7 @@ def largest_of_columns(matrix, out):
             out[j] = row[j] if row[j] > out[j] else out[j]
 
 
-@_jit
+@jit_in_any_order
 def exponentials(z, shift, sums):
     """Write the exponentials of z (K, B) less a shift (B,) in their place, and their sums (B,)."""
     sums[:] = 0
@@ -189,7 +195,7 @@ def exponentials(z, shift, sums):
             sums[j] += row[j]
 
 
-@_jit
+@jit_in_any_order
 def sigmoid_loss(logits, bias, target, share, residual):
     """Return the loss, and write its gradients by the logits.
 
@@ -210,14 +216,14 @@ def sigmoid_loss(logits, bias, target, share, residual):
     return loss
 
 
-@_jit
+@jit_in_any_order
 def _add_bias_by_output(logits, bias, out):
     for k in range(len(bias)):
         for j in range(len(logits)):
             out[k, j] = logits[j, k] + bias[k]
 
 
-@_jit
+@jit_in_any_order
 def sum_rows(matrix, out):
     for k in range(len(matrix)):
         total = matrix.dtype.type(0)
@@ -226,7 +232,7 @@ def sum_rows(matrix, out):
         out[k] = total
 
 
-@_jit
+@jit_in_any_order
 def squared_norm(vector):
     total = vector.dtype.type(0)
     for i in range(len(vector)):

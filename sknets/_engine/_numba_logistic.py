@@ -14,28 +14,31 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from sknets._engine import _lbfgs_memory, _numba_kernels, _numba_math
 from sknets._engine._lbfgs_memory import PAIRS
 from sknets._engine._numba_disk import fingerprint, kept_on_disk
 from sknets._engine._numba_kernels import exponentials, largest_of_columns
-from sknets._engine._numba_math import exp, log, log1p
+from sknets._engine._numba_math import exp, jit_in_any_order, log, log1p
 from sknets._engine._products import SMALL_PRODUCT
-
-# Sums may be taken in any order, which vectorises them.
-_jit = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 _SMALL = int(SMALL_PRODUCT)
 
-BLOCK = 128
-"""Rows that are looked at together."""
+# Rows that are looked at together, and bytes of them, which stay in a core's cache.
+_FEWEST_ROWS, _MOST_ROWS = 32, 128
+_BLOCK_BYTES = 2**18
+
+
+def block_rows(n_outputs: int, width: int, itemsize: int) -> int:
+    """Return how many rows to look at together: BLAS need not pack them for one model at least."""
+    n_rows = min(_SMALL // (n_outputs * width), _BLOCK_BYTES // (width * itemsize))
+    return min(max(n_rows // 8 * 8, _FEWEST_ROWS), _MOST_ROWS)
 
 
 # -- losses and gradients -----------------------------------------------------------------------
 
 
-@_jit
+@jit_in_any_order
 def _penalties(params, l2, n_penalised, values, grads):
     """Write the penalties of models and their gradients.
 
@@ -61,20 +64,21 @@ def _penalties(params, l2, n_penalised, values, grads):
         values[i] = 0.5 * l2[i] * total
 
 
-@_jit
-def _add_losses_gradients(x, x_t, target, share, params, where, values, grads):
+@jit_in_any_order
+def _add_losses_gradients(rows, block, share, first_row, params, where, values, grads):
     """Add to the losses and gradients of models what some rows are of them.
 
     Parameters
     ----------
-    x : ndarray of shape (n, D)
-        Rows; with one output, those of the second class negated.
-    x_t : ndarray of shape (D * n,)
-        The same, block by block, each (D, b).
-    target : ndarray of shape (n,), int64
-        Classes.
-    share : ndarray of shape (A, n) or (1, n)
-        What each row counts for each model, or for all of them.
+    rows : tuple of ndarray of shapes (n, D), (D * n,) and (n,)
+        Rows, with one output those of the second class negated; the same, block by block, each (D,
+        b); classes, int64.
+    block : int
+        Rows of a block.
+    share : ndarray of shape (A, N) or (1, N)
+        What rows count for each model, or for all of them.
+    first_row : int
+        The first of these rows in `share`.
     params, grads : ndarray of shape (M, K, E), float64
         Parameters and gradients of models; the last D columns are those of the rows.
     where : ndarray of shape (A,)
@@ -82,19 +86,19 @@ def _add_losses_gradients(x, x_t, target, share, params, where, values, grads):
     values : ndarray of shape (M,)
         Losses.
     """
+    x, x_t, target = rows
     n, width = x.shape
     n_models, n_outputs, first_column = len(where), params.shape[1], params.shape[2] - width
-    # As many models at once as BLAS multiplies without packing the factors.
-    size = max(1, min(n_models, _SMALL // (n_outputs * width * BLOCK)))
+    size = max(1, min(n_models, _SMALL // (n_outputs * width * block)))
     size = -(-n_models // -(-n_models // size))
     weights = np.empty((n_models * n_outputs, width), x.dtype)
     _take_columns(params, where, first_column, weights)
-    logits = np.empty(size * n_outputs * BLOCK, x.dtype)
+    logits = np.empty(size * n_outputs * block, x.dtype)
     products = np.empty(size * n_outputs * width, x.dtype)
-    own, largest = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
-    sums = np.empty(BLOCK, x.dtype)
-    for start in range(0, n, BLOCK):
-        stop = min(start + BLOCK, n)
+    own, largest = np.empty(block, x.dtype), np.empty(block, x.dtype)
+    sums = np.empty(block, x.dtype)
+    for start in range(0, n, block):
+        stop = min(start + block, n)
         b = stop - start
         block_t = x_t[start * width : stop * width].reshape(width, b)
         for first in range(0, n_models, size):
@@ -104,7 +108,7 @@ def _add_losses_gradients(x, x_t, target, share, params, where, values, grads):
             np.dot(weights[some], block_t, z)
             for i in range(first, last):
                 of_model = z[(i - first) * n_outputs : (i - first + 1) * n_outputs]
-                weight = share[i if len(share) > 1 else 0, start:stop]
+                weight = share[i if len(share) > 1 else 0, first_row + start : first_row + stop]
                 if n_outputs == 1:
                     loss = _one_output(of_model[0], weight)
                 else:
@@ -116,7 +120,7 @@ def _add_losses_gradients(x, x_t, target, share, params, where, values, grads):
             _add_columns(product, where[first:last], first_column, grads)
 
 
-@_jit
+@jit_in_any_order
 def _take_columns(params, where, first_column, out):
     """Write the last columns of parameters (M, K, E) of A models to an array (A * K, D)."""
     for i in range(len(where)):
@@ -126,7 +130,7 @@ def _take_columns(params, where, first_column, out):
                 of_row[d] = row[first_column + d]
 
 
-@_jit
+@jit_in_any_order
 def _add_columns(product, where, first_column, grads):
     """Add an array (A * K, D) to the last columns of gradients (M, K, E) of A models."""
     for i in range(len(where)):
@@ -136,7 +140,7 @@ def _add_columns(product, where, first_column, grads):
                 row[first_column + d] += of_row[d]
 
 
-@_jit
+@jit_in_any_order
 def _softmax(z, target, share, room):
     """Return the loss of logits (K, b), and write its gradients by them in their place."""
     own, largest, sums = room
@@ -157,7 +161,7 @@ def _softmax(z, target, share, room):
     return loss
 
 
-@_jit
+@jit_in_any_order
 def _one_output(z, share):
     """Return the loss of the logits (b,) of the wrong class, and write its gradients."""
     f = z.dtype.type
@@ -172,7 +176,7 @@ def _one_output(z, share):
 # -- the memory of L-BFGS -----------------------------------------------------------------------
 
 
-@_jit
+@jit_in_any_order
 def _directions(arrays, grads, before, lengths, last, sy_new, kept, out):
     """Take in the last pairs of models and write directions of descent, one model after another.
 
@@ -215,14 +219,14 @@ def _directions(arrays, grads, before, lengths, last, sy_new, kept, out):
         _descend(pairs[a], multiples, scale[a], grads[a], out[a])
 
 
-@_jit
+@jit_in_any_order
 def _write_pair(grad, before, length, last, step, change):
     for p in range(len(grad)):
         step[p] = length * last[p]
         change[p] = grad[p] - before[p]
 
 
-@_jit
+@jit_in_any_order
 def _times_pairs(pairs, grad, change, of_grad, of_change):
     """Write the pairs (2 m, P) times a gradient, and times its change."""
     for i in range(len(pairs)):
@@ -233,7 +237,7 @@ def _times_pairs(pairs, grad, change, of_grad, of_change):
         of_grad[i], of_change[i] = first, second
 
 
-@_jit
+@jit_in_any_order
 def _remember(inverse, yy, of_change, sy, at, room):
     """Write what the pair at a place is in the products of pairs."""
     for i in range(PAIRS):
@@ -246,7 +250,7 @@ def _remember(inverse, yy, of_change, sy, at, room):
     inverse[at, at] = 1 / sy
 
 
-@_jit
+@jit_in_any_order
 def _times(matrix, vector, out):
     """Write a matrix (m, m) times the first numbers of a vector."""
     for i in range(PAIRS):
@@ -256,7 +260,7 @@ def _times(matrix, vector, out):
         out[i] = total
 
 
-@_jit
+@jit_in_any_order
 def _descend(pairs, multiples, scale, grad, out):
     """Write minus the inverse Hessian times a gradient."""
     for p in range(len(out)):
@@ -278,9 +282,9 @@ def _make() -> tuple[Callable[..., None], ...]:
         _ = key
         _penalties(params, l2, n_penalised, values, grads)
 
-    def add_losses_gradients(x, x_t, target, share, params, where, values, grads):
+    def add_losses_gradients(rows, block, share, first_row, params, where, values, grads):
         _ = key
-        _add_losses_gradients(x, x_t, target, share, params, where, values, grads)
+        _add_losses_gradients(rows, block, share, first_row, params, where, values, grads)
 
     def directions(arrays, grads, before, lengths, last, sy_new, kept, out):
         _ = key

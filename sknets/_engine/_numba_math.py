@@ -1,7 +1,7 @@
-"""Exponentials that Numba's compiler vectorises, and what is made of them.
+"""Exponentials and logarithms that Numba's compiler vectorises, and what is made of them.
 
-Numba takes exponentials from the C library, one number at a time. Here a dozen multiplications
-give one, of sixteen numbers at once where the processor has such registers.
+Numba takes them from the C library, one number at a time. Here a dozen multiplications give one, of
+sixteen numbers at once where the processor has such registers.
 
 With a whole n and |r| <= log(2) / 2, e^x = 2^n e^r, and few terms of the Taylor series of e^r - 1
 are exact to rounding. Where e^x comes near the smallest normal number, it is 0.
@@ -15,6 +15,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 from numba.extending import overload
+
+# Sums may be taken in any order, which vectorises them; numbers that are not finite have to stay
+# what they are, so that they are found.
+jit_in_any_order = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 # Rounding depends on the order that is written, so that this is not to be changed.
 jit_in_order = njit(nogil=True, error_model="numpy", fastmath={"contract"})

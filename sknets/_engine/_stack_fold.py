@@ -59,8 +59,7 @@ class Fold:
         self.X = X
         self.n, self.width = X.shape
         self.dtype = X.dtype
-        # Where the rows of each class begin, and where all end.
-        self._bounds = np.searchsorted(target, np.arange(n_classes + 1)).tolist()
+        self._keep_classes(target, n_classes)
         self._prepare()
 
     def _with_ones(self, X: Any) -> Any:
@@ -68,6 +67,10 @@ class Fold:
 
     def _times(self, X: Any, signs: Array) -> Any:
         return X * signs[:, None]
+
+    def _keep_classes(self, target: Array, n_classes: int) -> None:
+        """Keep where the rows of each class begin, and where all end."""
+        self._bounds = np.searchsorted(target, np.arange(n_classes + 1)).tolist()
 
     def _prepare(self) -> None:
         self.X = np.ascontiguousarray(self.X)
@@ -80,9 +83,9 @@ class Fold:
         self._X_t = np.ascontiguousarray(self.X.T)
 
     @property
-    def parts(self) -> list[tuple[Fold, slice]]:
-        """Folds of some rows each, with the columns that they have."""
-        return [(self, slice(0, self.width))]
+    def parts(self) -> list[tuple[Fold, slice, slice]]:
+        """Folds of some rows each, which rows these are, and the columns that they have."""
+        return [(self, slice(0, self.n), slice(0, self.width))]
 
     def block_rows(self, n_factors: int) -> int:
         """Return how many rows to take at once with r rows of a left factor."""
@@ -155,22 +158,25 @@ class PartedFold:
 
     Parameters
     ----------
-    plain, rich : Fold
+    short, whole : Fold
         Rows without the first columns, and rows with all of them.
 
     Attributes
     ----------
-    parts : list of (Fold, slice)
-        Both in this order, with their columns.
+    parts : list of (Fold, slice, slice)
+        Both in this order, with their rows and columns.
     n, width, n_outputs, dtype, largest_norm
         As those of a fold of all these rows.
     """
 
-    def __init__(self, plain: Fold, rich: Fold) -> None:
-        self.parts = [(plain, slice(rich.width - plain.width, None)), (rich, slice(0, None))]
-        self.n, self.width = plain.n + rich.n, rich.width
-        self.n_outputs, self.dtype = rich.n_outputs, rich.dtype
-        self.largest_norm = max(plain.largest_norm, rich.largest_norm)
+    def __init__(self, short: Fold, whole: Fold) -> None:
+        self.n, self.width = short.n + whole.n, whole.width
+        self.n_outputs, self.dtype = whole.n_outputs, whole.dtype
+        self.largest_norm = max(short.largest_norm, whole.largest_norm)
+        self.parts = [
+            (short, slice(0, short.n), slice(self.width - short.width, self.width)),
+            (whole, slice(short.n, self.n), slice(0, self.width)),
+        ]
 
 
 class SparseFold(Fold):

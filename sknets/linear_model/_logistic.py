@@ -112,11 +112,12 @@ class LogisticRegression(LinearPredictionMixin, ProbabilisticMixin, BaseClassifi
         "auto" is X's precision on the CPU and float32 on a GPU. "bf16" is for "adam" and "sgd"; the
         other solvers raise ValueError.
     compile : False or "numba", default=False
-        "numba" computes losses and gradients in compiled code, with results that are equal to
-        rounding. It is for "lbfgs" on a CPU; anything else raises ValueError. A vectorised search
-        of dense X gains most. A fit by itself gains where X has up to 2 MB; a larger one, or a
-        sparse one, is computed as without it. It needs ``pip install "sknets[numba]"``, and takes
-        some seconds to compile when it first runs on a machine.
+        "numba" computes losses and gradients in compiled code, with results that are equal up to
+        rounding (which a long way over features that are not scaled magnifies). It is meant for
+        vectorised searches of dense X, and compiles fits by themselves, too, of three classes or
+        more and about 2 MB of X at most; sparse X and other fits are computed as without it. Other
+        solvers than "lbfgs", and other devices than a CPU, raise ValueError. It needs ``pip install
+        "sknets[numba]"``, and takes some seconds to compile when it first runs on a machine.
     batch_size : int or "auto", default="auto"
         Rows of a mini-batch; "auto" is ``min(200, n_samples)``. Of "adam" and "sgd": under the
         other solvers, any value but the default raises ValueError.

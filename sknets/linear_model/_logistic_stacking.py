@@ -83,7 +83,7 @@ class LogisticStacker(LinearStacker):
         elif rows.is_sparse:  # all logits at once, and the rows with their column numbers
             here = n * (2 * n_outputs * itemsize) + nnz * (itemsize + 4)
         else:
-            here = itemsize * n * 2 * (rows.n_features + 2)
+            here = n * (itemsize * 2 * (rows.n_features + 2) + 16)
         return 8 * 32 * n_outputs * (rows.n_features + 1) + here
 
     def run(self, fits: Sequence[StackedFit], after_epoch: Callable[[], None]) -> None:
@@ -130,7 +130,8 @@ class _Folds:
     def __init__(self, fits: Sequence[StackedFit]) -> None:
         self.data = fits[0].data
         self.fit_intercept = fits[0].estimator.fit_intercept
-        self.by_numba = uses_numba(fits[0].estimator) and not fits[0].data.rows.is_sparse
+        is_dense = not (self.data.rows.is_sparse or is_on_device(self.data))
+        self.by_numba = uses_numba(fits[0].estimator) and is_dense
         self.made: list[Any] = []  # of Fold, or of DeviceFold
         self._numbers: dict[bytes, int] = {}
         self._shares: dict[tuple, Any] = {}
@@ -146,11 +147,13 @@ class _Folds:
         self._rows = {key: self._in_order(rows) for key, rows in trains.items()}
 
     def _in_order(self, rows: np.ndarray) -> np.ndarray:
-        """Return the rows of a fold in the order in which they are laid out."""
+        """Return the rows of a fold in the order in which they are laid out.
+
+        Those without rare columns come first; each part is in the order of the classes.
+        """
         if is_on_device(self.data):
             return rows
-        of_rows = self._target[rows], self._order.has_rare[rows]
-        return rows[np.lexsort(of_rows)]
+        return rows[np.lexsort((self._target[rows], self._order.has_rare[rows]))]
 
     def _order_of_columns(self, solver: str) -> ColumnOrder:
         """Return the columns to compute with.
@@ -165,7 +168,7 @@ class _Folds:
 
     def spread(self, params: np.ndarray) -> np.ndarray:
         """Return parameters (K, D) of the used columns as those of all columns."""
-        if self._order.is_plain:
+        if self._order.is_identity:
             return params
         n_features, n_used = self.data.rows.n_features, len(self._order.columns)
         spread = np.zeros((len(params), n_features + params.shape[1] - n_used))
@@ -194,13 +197,13 @@ class _Folds:
             n_classes=len(self.data.codec.classes),
             fit_intercept=self.fit_intercept,
         )
-        if not order.is_plain:
+        if not order.is_identity:
             X = X[:, order.columns]
         X, target = X.astype(dtype, copy=False), self._target[index]
-        n_plain = len(index) - int(order.has_rare[index].sum()) if order.n_rare else 0
-        if 0 < n_plain < len(index):
-            plain = make(X[:n_plain, order.n_rare :], target[:n_plain])
-            return PartedFold(plain, make(X[n_plain:], target[n_plain:]))
+        n_short = len(index) - int(order.has_rare[index].sum()) if order.n_rare else 0
+        if 0 < n_short < len(index):
+            short = make(X[:n_short, order.n_rare :], target[:n_short])
+            return PartedFold(short, make(X[n_short:], target[n_short:]))
         return make(X, target)
 
     def _make_on_device(self, index: np.ndarray) -> DeviceFold:

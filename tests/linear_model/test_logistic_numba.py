@@ -5,10 +5,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn.exceptions import FitFailedWarning
 
 from sknets import VectorizedGridSearchCV
+from sknets._base import check_numba_linear
+from sknets._engine import _numba_logistic
 from sknets.linear_model import LogisticRegression
 from tests.parity._data import breast_cancer, first_digits, rare_columns
 
@@ -30,11 +33,53 @@ def assert_same(compiled, plain, atol=1e-8):
     np.testing.assert_allclose(compiled.history_["train_loss"], losses, rtol=atol)
 
 
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the compiled functions that were called."""
+    names = set()
+
+    def watch(name):
+        compiled = getattr(_numba_logistic, name)
+
+        def call(*args):
+            names.add(name)
+            return compiled(*args)
+
+        monkeypatch.setattr(_numba_logistic, name, call)
+
+    for name in ("add_losses_gradients", "directions", "penalties"):
+        watch(name)
+    return names
+
+
 DATA = {
     "many classes": lambda: first_digits(450),
     "less than a block": lambda: first_digits(50),
     "two classes": breast_cancer,
 }
+
+
+def test_compiled_code_runs_where_it_is_said_to(calls):
+    X, y = first_digits(450)
+    pair()[0].fit(X, y)
+    VectorizedGridSearchCV(pair()[0], {"C": [0.1, 1.0]}, cv=2).fit(X, y)
+    assert calls == set()
+    pair()[1].fit(X, y)
+    assert calls == {"add_losses_gradients"}
+    for data in (first_digits(450), breast_cancer()):
+        calls.clear()
+        VectorizedGridSearchCV(pair()[1], {"C": [0.1, 1.0]}, cv=2, refit=False).fit(*data)
+        assert calls == {"add_losses_gradients", "directions", "penalties"}
+
+
+def test_what_is_computed_as_without_it(calls):
+    X, y = first_digits(450)
+    pair()[1].fit(sparse.csr_array(X), y)
+    search = VectorizedGridSearchCV(pair()[1], {"C": [0.1, 1.0]}, cv=2)
+    search.fit(sparse.csr_array(X), y)
+    pair()[1].fit(*breast_cancer())
+    pair(max_iter=2)[1].fit(*rare_columns(3))
+    assert calls == set()
 
 
 @pytest.mark.parametrize("settings", [{}, {"fit_intercept": False}, {"C": 1e-3}, {"C": np.inf}])
@@ -121,6 +166,13 @@ def test_other_compilers(value):
         LogisticRegression(compile=value).fit(*breast_cancer())
 
 
+def test_another_device():
+    check_numba_linear(pair()[0], torch.device("cuda"))
+    check_numba_linear(pair()[1], torch.device("cpu"))
+    with pytest.raises(ValueError, match=r'device must be "cpu" .*, got .cuda:1'):
+        check_numba_linear(pair()[1], torch.device("cuda:1"))
+
+
 @pytest.mark.gpu
 def test_a_gpu_is_refused():
     with pytest.raises(ValueError, match=r'device must be "cpu" .*, got .cuda'):
@@ -134,6 +186,14 @@ def test_a_candidate_that_is_not_covered_leaves_the_others_alone():
         search.fit(*breast_cancer())
     scores = search.cv_results_["mean_test_score"]
     assert scores[1] == -1 < scores[0]
+
+
+def test_both_ways_in_one_search():
+    grid = {"compile": [False, "numba"], "C": [0.1, 1.0]}
+    search = VectorizedGridSearchCV(pair()[0], grid, cv=3).fit(*first_digits(450))
+    assert len({place for row in search.vectorization_ for place in row}) == 2
+    scores = search.cv_results_["mean_test_score"]
+    np.testing.assert_allclose(scores[::2], scores[1::2], atol=1e-9)
 
 
 def test_numba_is_not_imported_where_it_is_not_asked_for():

@@ -1,22 +1,18 @@
 """``compile="numba"`` trains the same nets, or says what it does not cover."""
 
 import _thread
-import os
-import shutil
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_digits
 from sklearn.exceptions import FitFailedWarning
 from skorch.callbacks import EpochScoring
 from torch import nn
 
-import sknets
 from sknets import CNNClassifier, MLPClassifier, VectorizedGridSearchCV
 from sknets._nn import MLP
 from tests.parity._data import breast_cancer, multilabel_digits
@@ -281,57 +277,3 @@ def test_without_numba_an_error_says_how_to_get_it(digits, monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ImportError, match=r'compile="numba" needs numba, .*sknets\[numba\]'):
         pair()[1].fit(*digits)
-
-
-# -- what is kept on disk ------------------------------------------------------------------------
-
-FIT = """
-import warnings
-from sklearn.datasets import load_iris
-from sknets import MLPClassifier
-
-warnings.simplefilter("ignore")
-clf = MLPClassifier((4,), max_iter=3, random_state=0, device="cpu", compile="numba")
-print(clf.fit(*load_iris(return_X_y=True)).loss_)
-"""
-
-
-def run_fit(folder, code=FIT, **environment):
-    """Return the loss of a fit by a copy of the package in a folder, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return float(done.stdout)
-
-
-@pytest.mark.slow
-def test_what_is_kept_on_disk_is_of_the_code_as_it_is(tmp_path):
-    shutil.copytree(Path(sknets.__file__).parent, tmp_path / "sknets")
-    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    first = run_fit(tmp_path, **cache)
-    assert list((tmp_path / "cache").rglob("*.nbi"))
-    assert run_fit(tmp_path, **cache) == first
-    kernels = tmp_path / "sknets" / "_engine" / "_numba_kernels.py"
-    step = "weights[i] -= rate * first[i]"
-    code = kernels.read_text()
-    assert code.count(step) == 1
-    kernels.write_text(code.replace(step, "weights[i] -= 0 * rate * first[i]"))
-    assert run_fit(tmp_path, **cache) > first
-
-
-@pytest.mark.slow
-def test_it_works_where_nothing_can_be_kept(tmp_path):
-    wanted = MLPClassifier((4,), max_iter=3, random_state=0, device="cpu")
-    wanted.fit(*load_iris(return_X_y=True))
-    nowhere = "from numba.core import caching; caching.CacheImpl._locator_classes = []"
-    (tmp_path / "sitecustomize.py").write_text(nowhere)
-    with pytest.raises(AssertionError, match="no locator available"):  # as Numba says it
-        run_fit(tmp_path, code="import numba; numba.njit(cache=True)(lambda: 0)")
-    assert run_fit(tmp_path) == pytest.approx(wanted.loss_, rel=1e-9)
-    assert run_fit(tmp_path, NUMBA_DISABLE_JIT="1") == pytest.approx(wanted.loss_, rel=1e-9)

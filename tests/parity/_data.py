@@ -21,7 +21,7 @@ def multilabel_digits(n):
 
 
 def rare_columns(n_classes, n=20_000):
-    """Rows of which one in ten has one of 60 columns; the other 60 are among these."""
+    """Rows of which one in ten has a number other than zero in one of the even columns."""
     rng = np.random.RandomState(0)
     X = rng.standard_normal((n, 120))
     rare = np.zeros((n, 60))

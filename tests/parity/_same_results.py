@@ -1,9 +1,12 @@
 """When two searches have the same results."""
 
 import numpy as np
+import pytest
 from sklearn.model_selection import GridSearchCV
 
 from sknets.model_selection import VectorizedGridSearchCV
+
+each_way = pytest.mark.parametrize("compile", [False, "numba"], ids=["not compiled", "compiled"])
 
 SETTINGS = {"cv": 3, "return_train_score": True}
 

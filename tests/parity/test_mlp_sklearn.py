@@ -11,11 +11,11 @@ from sklearn.neural_network import MLPClassifier as Reference
 from sklearn.preprocessing import scale
 
 from sknets.neural_network import MLPClassifier
+from tests.parity._same_results import each_way
 
 # Few epochs on purpose; both classes say so.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-each_way = pytest.mark.parametrize("compile", [False, "numba"], ids=["not compiled", "compiled"])
 
 CURVES = ("loss_curve_", "validation_scores_")
 NUMBERS = ("loss_", "best_loss_", "best_validation_score_", "n_iter_", "t_")

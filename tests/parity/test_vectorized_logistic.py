@@ -1,5 +1,7 @@
 """Vectorised searches of logistic regressions give what scikit-learn's give, one by one."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -13,11 +15,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknets import VectorizedGridSearchCV
-from sknets.linear_model import LogisticRegression
+from sknets._engine import PartedFold
+from sknets.linear_model import LogisticRegression, _logistic_stacking
 from tests.parity._data import breast_cancer, first_digits, rare_columns
 from tests.parity._same_results import (
     SETTINGS,
     assert_same_results,
+    each_way,
     search_both_ways,
     search_estimators,
     stacked_share,
@@ -28,7 +32,19 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 CS = [1e-3, 0.1, 1.0, 100.0]
 
-each_way = pytest.mark.parametrize("compile", [False, "numba"], ids=["", "numba"])
+
+@pytest.fixture
+def parted(monkeypatch):
+    """How many folds were made of two parts, by their rows."""
+    made = Counter()
+
+    def make(short, whole):
+        fold = PartedFold(short, whole)
+        made[fold.n] += 1
+        return fold
+
+    monkeypatch.setattr(_logistic_stacking, "PartedFold", make)
+    return made
 
 
 def digits(n=400):
@@ -102,8 +118,7 @@ def test_compiled(name):
     compiled = clone(estimator).set_params(compile="numba")
     ours, theirs = search_both_ways(compiled, grid, X, y)
     assert stacked_share(ours) == 1
-    for search in (ours, theirs):
-        assert_same_results(search, GridSearchCV(estimator, grid, **SETTINGS).fit(X, y))
+    assert_same_results(theirs, GridSearchCV(estimator, grid, **SETTINGS).fit(X, y))
 
 
 @pytest.mark.parametrize(
@@ -228,21 +243,23 @@ def test_columns_of_zeros_get_no_weight(load, fit_intercept, compile):
 @pytest.mark.parametrize(
     ("n_classes", "fit_intercept"), [(2, True), (2, False), (3, True), (3, False)]
 )
-def test_columns_that_few_rows_have(n_classes, fit_intercept, is_weighted, compile):
+def test_columns_that_few_rows_have(n_classes, fit_intercept, is_weighted, compile, parted):
     X, y = rare_columns(n_classes)
     weight = np.arange(len(y)) % 3 / 2 if is_weighted else None
     cv = list(StratifiedKFold(3).split(X, y))
     estimator = logistic(fit_intercept=fit_intercept, max_iter=6, compile=compile)
     steps_of_stacked_and_single_fits(estimator, X, y, cv, weight)
+    assert sum(parted.values()) == 3
 
 
 @each_way
 @pytest.mark.parametrize("of_all", [False, True])
-def test_a_fold_of_rows_with_rare_columns_or_of_rows_without(of_all, compile):
+def test_a_fold_of_rows_with_rare_columns_or_of_rows_without(of_all, compile, parted):
     X, y = rare_columns(3)
     rows = np.flatnonzero(X[:, ::2].any(axis=1) == of_all)
     cv = [(rows, rows[:9]), *StratifiedKFold(3).split(X, y)]
     steps_of_stacked_and_single_fits(logistic(max_iter=6, compile=compile), X, y, cv)
+    assert sum(parted.values()) == 3  # of four folds
 
 
 @each_way
@@ -291,6 +308,18 @@ def test_a_warning_of_max_iter_is_the_same_alone():
         VectorizedGridSearchCV(logistic(max_iter=3), {"C": CS[:1]}, cv=2).fit(X, y)
     assert len({str(w.message) for w in caught}) == 1  # of the folds, and of the last fit
     assert len(caught) == 3
+
+
+@each_way
+def test_weights_of_more_models_than_are_multiplied_at_once(compile):
+    X, y = digits()
+    weight = np.arange(len(y)) % 3 / 2
+    grid = {"class_weight": [None, "balanced", {3: 4.0}], "C": np.logspace(-3, 0, 6)}
+    settings = {"cv": 2, "scoring": "neg_log_loss"}
+    ours = VectorizedGridSearchCV(logistic(compile=compile), grid, **settings)
+    theirs = GridSearchCV(logistic(), grid, **settings).fit(X, y, sample_weight=weight)
+    assert_same_results(ours.fit(X, y, sample_weight=weight), theirs, atol=1e-7)
+    assert stacked_share(ours) == 1
 
 
 @each_way
