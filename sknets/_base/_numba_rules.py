@@ -1,7 +1,7 @@
 """What ``compile="numba"`` covers. A net that it does not cover is an error.
 
-A linear model has no other results by it, and computes what compiled code is no faster at as
-without it: a search may end in one fit of another size, and X is sparse or not.
+Of a linear model it changes the speed alone: what compiled code would not make faster is computed as
+without it, so that one estimator serves a search and its last fit.
 """
 
 from __future__ import annotations
