@@ -1,7 +1,7 @@
 """What ``compile="numba"`` covers. A net that it does not cover is an error.
 
-Of a linear model it changes the speed alone: what compiled code would not make faster is computed
-as without it, so that one estimator serves a search and its last fit.
+Of a linear model it changes the speed alone: where there is no compiled code, all is computed as
+without it, so that one estimator serves a search and its last fit.
 """
 
 from __future__ import annotations

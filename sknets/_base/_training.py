@@ -19,6 +19,7 @@ from sknets._data import Batches, LabelCodec, Rows, SubsetRows
 from sknets._engine import (
     MOST_BATCHES,
     AutogradStep,
+    BlockGraphs,
     EpochLoop,
     FlatParameters,
     FullBatch,
@@ -119,10 +120,7 @@ def train_by_epochs(
         estimator, module, flat, data, alpha=estimator.alpha, generator=generator
     )
     engine_module = estimator._engine_module(module)
-    graphs = None
-    # A loss of the user's, or a callback, may do anything; compiled code has its own ways.
-    if not (estimator.compile or callable(estimator.loss) or estimator.callbacks):
-        graphs = make_block_graphs(engine_module, data.device, generator)
+    graphs = _make_graphs(estimator, engine_module, data.device, generator)
     most = None if graphs is None else MOST_BATCHES
     batches = _make_batches(estimator, labelled, random_state, most)
     autocast = data.precision.autocast
@@ -164,6 +162,18 @@ def train_by_epochs(
     flat.release()
     state = {"solver": estimator.solver, "state": _to_cpu(optimiser.state_dict())}
     return Trained(loop.n_epochs, progress.loss_curve[-1], loop.engine, state)
+
+
+def _make_graphs(
+    estimator: Any,
+    module: nn.Module,
+    device: torch.device,
+    generator: torch.Generator | None,
+) -> BlockGraphs | None:
+    # A loss of the user's, or a callback, may do anything; compiled code has its own ways.
+    if estimator.compile or callable(estimator.loss) or estimator.callbacks:
+        return None
+    return make_block_graphs(module, device, generator)
 
 
 def train_full_batch(

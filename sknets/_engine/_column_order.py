@@ -35,19 +35,28 @@ class ColumnOrder:
         How many are rare.
     has_rare : ndarray of shape (n,), bool
         Whether a row has a number other than zero in some rare column.
-    is_identity : bool
-        Whether these are all columns, in the order of X.
+    n_features : int
+        Columns of X.
     """
 
     columns: Array
     n_rare: int
     has_rare: Array
-    is_identity: bool
+    n_features: int
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether these are all columns, in the order of X."""
+        return self.n_rare == 0 and len(self.columns) == self.n_features
 
 
 def all_columns(rows: Rows) -> ColumnOrder:
     """Return all columns, none of which is rare."""
-    return ColumnOrder(np.arange(rows.n_features), 0, np.zeros(rows.n, bool), True)
+    return _without_rare(np.arange(rows.n_features), rows)
+
+
+def _without_rare(columns: Array, rows: Rows) -> ColumnOrder:
+    return ColumnOrder(columns, 0, np.zeros(rows.n, bool), rows.n_features)
 
 
 def order_columns(rows: Rows, n_factors: int) -> ColumnOrder:
@@ -61,8 +70,7 @@ def order_columns(rows: Rows, n_factors: int) -> ColumnOrder:
         Rows of the left factor that X is multiplied with; 0 looks for no rare columns.
     """
     if rows.n * rows.n_features * n_factors < _LEAST_WORK:
-        used = _used_columns(rows)
-        return ColumnOrder(used, 0, np.zeros(rows.n, bool), len(used) == rows.n_features)
+        return _without_rare(_used_columns(rows), rows)
     counts = np.zeros(rows.n_features, np.int64)
     for _, is_set in _patterns(rows):
         counts += np.count_nonzero(is_set, axis=0)
@@ -75,8 +83,7 @@ def order_columns(rows: Rows, n_factors: int) -> ColumnOrder:
             first[here] = np.where(of_rows.any(axis=1), of_rows.argmax(axis=1), len(used))
     n_rare = _number_of_rare(first, len(used), n_factors)
     columns = np.append(by_rarity[:n_rare], np.sort(by_rarity[n_rare:]))
-    is_identity = n_rare == 0 and len(used) == rows.n_features
-    return ColumnOrder(columns, n_rare, first < n_rare, is_identity)
+    return ColumnOrder(columns, n_rare, first < n_rare, rows.n_features)
 
 
 def _used_columns(rows: Rows) -> Array:

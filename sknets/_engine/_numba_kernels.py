@@ -1,5 +1,8 @@
 """What an epoch of a dense net is made of, compiled by Numba; on arrays that are there already.
 
+Arrays are copied by loops: an assignment takes longer, and seconds to compile, for the message of
+an error of shapes.
+
 Shapes: B rows of a batch, F features, I inputs and O outputs of a layer, H units, K outputs.
 """
 
@@ -19,9 +22,6 @@ from sknets._engine._numba_math import (
 from sknets._engine._products import CUT_PRODUCT, SMALL_PRODUCT
 
 IDENTITY, LOGISTIC, TANH, RELU = range(4)
-
-# Arrays are copied by loops: an assignment takes longer, and seconds to compile, for the message of
-# an error of shapes.
 
 _SMALL, _CUT = int(SMALL_PRODUCT), int(CUT_PRODUCT)
 

@@ -39,19 +39,19 @@ def block_rows(n_outputs: int, width: int, itemsize: int) -> int:
 
 
 @jit_in_any_order
-def _penalties(params, l2, n_penalised, values, grads):
-    """Write the penalties of models and their gradients.
+def _add_penalties(params, l2, n_penalised, values, grads):
+    """Add the penalties of models to their losses, and to the gradients those of the penalties.
 
     Parameters
     ----------
-    params, grads : ndarray of shape (A, K, E)
+    params, grads : ndarray of shape (A, K, E), float64
         Parameters and gradients.
     l2 : ndarray of shape (A,)
         Strengths.
     n_penalised : int
         Columns that a penalty falls on, which come first.
     values : ndarray of shape (A,)
-        Penalties.
+        Losses.
     """
     for i in range(len(params)):
         total = 0.0
@@ -59,9 +59,8 @@ def _penalties(params, l2, n_penalised, values, grads):
             row, grad = params[i, k], grads[i, k]
             for d in range(n_penalised):
                 total += row[d] * row[d]
-                grad[d] = l2[i] * row[d]
-            grad[n_penalised:] = 0.0
-        values[i] = 0.5 * l2[i] * total
+                grad[d] += l2[i] * row[d]
+        values[i] += 0.5 * l2[i] * total
 
 
 @jit_in_any_order
@@ -278,9 +277,9 @@ def _descend(pairs, multiples, scale, grad, out):
 def _make() -> tuple[Callable[..., None], ...]:
     key = fingerprint(_numba_math, _numba_kernels, _lbfgs_memory, sys.modules[__name__])
 
-    def penalties(params, l2, n_penalised, values, grads):
+    def add_penalties(params, l2, n_penalised, values, grads):
         _ = key
-        _penalties(params, l2, n_penalised, values, grads)
+        _add_penalties(params, l2, n_penalised, values, grads)
 
     def add_losses_gradients(rows, block, share, first_row, params, where, values, grads):
         _ = key
@@ -290,8 +289,8 @@ def _make() -> tuple[Callable[..., None], ...]:
         _ = key
         _directions(arrays, grads, before, lengths, last, sy_new, kept, out)
 
-    functions = penalties, add_losses_gradients, directions
+    functions = add_penalties, add_losses_gradients, directions
     return tuple(kept_on_disk(function, key) for function in functions)
 
 
-penalties, add_losses_gradients, directions = _make()
+add_penalties, add_losses_gradients, directions = _make()

@@ -50,27 +50,17 @@ class NumbaLogisticStack(LogisticStack):
         return NumbaMemory(self._code, n_models, self.size)
 
     def loss_gradient(self, params: Array, models: Array) -> tuple[Array, Array]:
-        values, grads = np.empty(len(models)), np.empty((len(models), *self.shape))
+        values, grads = np.zeros(len(models)), np.zeros((len(models), *self.shape))
         params = params.reshape(grads.shape)
-        n_penalised = self.shape[1] - int(self.fit_intercept)
-        self._code.penalties(params, self.l2[models], n_penalised, values, grads)
         for number, where in self.by_fold(models):
             some = self._apart(params, where)
-            if len(some) == len(where):
-                self._add(number, models[where], params, where, values, grads)
-            else:
-                value, grad = np.zeros(1), np.zeros((1, *self.shape))
-                self._add(number, models[some], params[some], np.arange(1), value, grad)
-                values[where] += value
-                grads[where] += grad
+            share = self.shares(number, models[some])
+            if share is None:
+                share = self._even_share(number)[None]
+            for part, rows, _ in self.folds[number].parts:
+                part.add_losses_gradients(params, some, share, values, grads, rows.start)
+            if len(some) < len(where):  # one for all
+                values[where], grads[where] = values[some], grads[some]
+        n_penalised = self.shape[1] - int(self.fit_intercept)
+        self._code.add_penalties(params, self.l2[models], n_penalised, values, grads)
         return values, grads.reshape(len(models), -1)
-
-    def _add(
-        self, number: int, models: Array, params: Array, where: Array, values: Array, grads: Array
-    ) -> None:
-        """Add the losses and gradients of some models of a fold."""
-        share = self.shares(number, models)
-        if share is None:
-            share = self._even_share(number)[None]
-        for part, rows, _ in self.folds[number].parts:
-            part.add_losses_gradients(params, where, share, values, grads, rows.start)

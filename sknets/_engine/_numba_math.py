@@ -23,6 +23,17 @@ jit_in_any_order = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "c
 # Rounding depends on the order that is written, so that this is not to be changed.
 jit_in_order = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 
+
+def _choose(function, of_float32, of_float64):
+    """Have one of two functions in place of another in compiled code, by the dtype."""
+
+    @overload(function)
+    def of_type(x):
+        if x == types.float32:
+            return lambda x: of_float32(x)
+        return lambda x: of_float64(x)
+
+
 _LOG2_E = 1.4426950408889634
 # Their sum is log(2), and whole multiples of the first are exact.
 _LOG_2_HIGH, _LOG_2_LOW = 0.693359375, -2.1219444005469058277e-4
@@ -70,11 +81,7 @@ def _power_and_rest64(x):
     return 0.0 if x < y else power.view(np.float64), (p * r) * r + r
 
 
-@overload(_power_and_rest)
-def _of_type(x):
-    if x == types.float32:
-        return lambda x: _power_and_rest32(x)
-    return lambda x: _power_and_rest64(x)
+_choose(_power_and_rest, _power_and_rest32, _power_and_rest64)
 
 
 def _power_and_factor(x):
@@ -102,11 +109,7 @@ def _power_and_factor64(x):
     return np.float64(n), m
 
 
-@overload(_power_and_factor)
-def _factor_of_type(x):
-    if x == types.float32:
-        return lambda x: _power_and_factor32(x)
-    return lambda x: _power_and_factor64(x)
+_choose(_power_and_factor, _power_and_factor32, _power_and_factor64)
 
 
 @jit_in_order

@@ -163,9 +163,11 @@ class Stack:
         self._graphs = None
         if self.step.is_capturable:
             self._graphs = make_block_graphs(self.template.module, flat.device)
-        self._blocks = list(self._epochs.blocks(self._batches_of_a_block()))
+        self._blocks: list[slice] = []
         self._train_by_numba = None
-        if self.by_numba is not None:
+        if self.by_numba is None:
+            self._blocks += self._epochs.blocks(self._batches_of_a_block())
+        else:
             tensors = (flat, self.grad, *self.moments)
             self._train_by_numba = make_numba_stack(
                 self.by_numba, self._epochs, self.rows, self.target, tensors

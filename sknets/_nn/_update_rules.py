@@ -18,7 +18,12 @@ Rate = float | Tensor
 
 def sgd_rate(lr: float, dtype: torch.dtype) -> float:
     """Return a learning rate that the dtype holds: its largest number is infinite enough."""
-    return min(lr, torch.finfo(dtype).max)
+    return min(lr, _largest(dtype))
+
+
+@cache  # every step asks, and torch makes the answer anew
+def _largest(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).max
 
 
 def sgd_(

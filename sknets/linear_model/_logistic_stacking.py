@@ -106,8 +106,10 @@ class LogisticStacker(LinearStacker):
                 ready.append(fit)
         if not ready:
             return
-        make_stack = DeviceLogisticStack if is_on_device(data) else LogisticStack
-        if folds.by_numba:
+        make_stack: type[LogisticStack] = LogisticStack
+        if is_on_device(data):
+            make_stack = DeviceLogisticStack
+        elif folds.by_numba:
             make_stack = NumbaLogisticStack
         stack = make_stack(folds.made, models, fit_intercept=folds.fit_intercept)
         run_stack(stack, solver, after_epoch)
@@ -168,11 +170,12 @@ class _Folds:
 
     def spread(self, params: np.ndarray) -> np.ndarray:
         """Return parameters (K, D) of the used columns as those of all columns."""
-        if self._order.is_identity:
+        order = self._order
+        if order.is_identity:
             return params
-        n_features, n_used = self.data.rows.n_features, len(self._order.columns)
+        n_features, n_used = order.n_features, len(order.columns)
         spread = np.zeros((len(params), n_features + params.shape[1] - n_used))
-        spread[:, self._order.columns] = params[:, :n_used]
+        spread[:, order.columns] = params[:, :n_used]
         spread[:, n_features:] = params[:, n_used:]
         return spread
 
@@ -189,18 +192,18 @@ class _Folds:
         rows, order = self.data.rows, self._order
         if is_on_device(self.data):
             return self._make_on_device(index)
-        dtype = numpy_dtype(rows.dtype)
-        X = rows.csr[index] if rows.is_sparse else rows.take(torch.from_numpy(index)).numpy()
-        dense = NumbaFold if self.by_numba else Fold
+        make: Any = NumbaFold if self.by_numba else Fold
+        if rows.is_sparse:
+            X, make = rows.csr[index], SparseFold
+        else:
+            X = rows.take(torch.from_numpy(index)).numpy()
         make = partial(
-            SparseFold if rows.is_sparse else dense,
-            n_classes=len(self.data.codec.classes),
-            fit_intercept=self.fit_intercept,
+            make, n_classes=len(self.data.codec.classes), fit_intercept=self.fit_intercept
         )
         if not order.is_identity:
             X = X[:, order.columns]
-        X, target = X.astype(dtype, copy=False), self._target[index]
-        n_short = len(index) - int(order.has_rare[index].sum()) if order.n_rare else 0
+        X, target = X.astype(numpy_dtype(rows.dtype), copy=False), self._target[index]
+        n_short = int(np.count_nonzero(~order.has_rare[index]))
         if 0 < n_short < len(index):
             short = make(X[:n_short, order.n_rare :], target[:n_short])
             return PartedFold(short, make(X[n_short:], target[n_short:]))

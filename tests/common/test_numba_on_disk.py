@@ -13,7 +13,7 @@ import sknets
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
-import sys, warnings
+import warnings
 from sklearn.datasets import load_iris
 from sknets import LogisticRegression, MLPClassifier
 
